@@ -6,6 +6,6 @@ import sys
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_runtest_setup(item):  # noqa: ARG001
+def pytest_runtest_setup(item):
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

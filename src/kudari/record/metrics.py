@@ -2,7 +2,7 @@
 
 Every line has ``kind`` (``train``, ``valid`` or ``event``) and ``step`` (optimizer steps done).
 ``train`` and ``valid`` lines carry ``epoch``, ``seconds`` (since the start of the run) and values such as
-``loss``, ``accuracy``, ``lr``, ``grad_norm``, ``samples_per_second``; ``event`` lines carry ``name`` and ``text``.
+``loss``, ``accuracy``, ``lr``, ``grad_norm``, ``samples_per_second``; ``event`` lines, ``name`` and ``text``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,288 @@
+"""Expressions: the one form between a rule as people write it and every target it is printed to.
+
+An expression is an immutable graph. Equal expressions are the same object, so common sub-expressions are
+shared from the moment they are written.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, TypeAlias
+
+Kind = Literal["scalar", "tensor"]
+Operand: TypeAlias = "Expr | float | int"
+
+UNARY = ("neg", "abs", "sqrt", "sign", "exp", "log", "sin", "cos", "floor")
+BINARY = ("add", "sub", "mul", "div", "pow", "min", "max", "atan2")
+COMPARE = ("lt", "le", "gt", "ge")
+SUMS = ("sum", "sum_rows", "sum_columns", "sum_model")
+
+
+class Expr:
+    """A node: an operation and its arguments.
+
+    Attributes:
+        op: ``slot`` and ``hyper`` (inputs, with ``name``), ``const`` (with ``value``), one of :data:`UNARY`,
+            :data:`BINARY`, :data:`COMPARE`, ``where``, ``fma``, or a sum over elements (:data:`SUMS`).
+        args: arguments, in order.
+        kind: ``tensor`` if it has one value for each element of the parameter, else ``scalar``.
+
+    Example:
+        >>> x, s = slot("x"), hyper("s")
+        >>> str(x * s + 1), (x * s).kind, (s + 1).kind
+        ('x*s + 1', 'tensor', 'scalar')
+        >>> x * s is x * s
+        True
+    """
+
+    __slots__ = ("__weakref__", "args", "kind", "name", "op", "value")
+    op: str
+    args: tuple[Expr, ...]
+    name: str
+    value: float
+    kind: Kind
+
+    def __add__(self, other: Operand) -> Expr:
+        return node("add", self, other)
+
+    def __radd__(self, other: Operand) -> Expr:
+        return node("add", other, self)
+
+    def __sub__(self, other: Operand) -> Expr:
+        return node("sub", self, other)
+
+    def __rsub__(self, other: Operand) -> Expr:
+        return node("sub", other, self)
+
+    def __mul__(self, other: Operand) -> Expr:
+        return node("mul", self, other)
+
+    def __rmul__(self, other: Operand) -> Expr:
+        return node("mul", other, self)
+
+    def __truediv__(self, other: Operand) -> Expr:
+        return node("div", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Expr:
+        return node("div", other, self)
+
+    def __pow__(self, other: Operand) -> Expr:
+        if isinstance(other, (int, float)) and other == 2:
+            return node("mul", self, self)
+        return node("pow", self, other)
+
+    def __rpow__(self, other: Operand) -> Expr:
+        return node("pow", other, self)
+
+    def __neg__(self) -> Expr:
+        return node("neg", self)
+
+    def __abs__(self) -> Expr:
+        return node("abs", self)
+
+    def __lt__(self, other: Operand) -> Expr:
+        return node("lt", self, other)
+
+    def __le__(self, other: Operand) -> Expr:
+        return node("le", self, other)
+
+    def __gt__(self, other: Operand) -> Expr:
+        return node("gt", self, other)
+
+    def __ge__(self, other: Operand) -> Expr:
+        return node("ge", self, other)
+
+    def __bool__(self) -> bool:
+        from kudari.errors import RuleError
+
+        raise RuleError(
+            f"The expression {self} was used as a condition.",
+            why="A rule is traced once, before any number is known, so `if` cannot look at values.",
+            fix="Write where(condition, a, b); `if` is for options such as nesterov.",
+        )
+
+    def __str__(self) -> str:
+        return _text(self, 0)
+
+    def __repr__(self) -> str:
+        return f"Expr({self})"
+
+
+_pool: weakref.WeakValueDictionary[tuple[object, ...], Expr] = weakref.WeakValueDictionary()
+
+
+def _intern(op: str, args: tuple[Expr, ...], name: str, value: float, kind: Kind) -> Expr:
+    # repr keeps 0.0 and -0.0 apart and finds NaN again.
+    key = (op, tuple(map(id, args)), name, repr(value), kind)
+    found = _pool.get(key)
+    if found is None:
+        found = Expr()
+        found.op, found.args, found.name, found.value, found.kind = op, args, name, value, kind
+        _pool[key] = found
+    return found
+
+
+def slot(name: str) -> Expr:
+    """A tensor argument: the parameter, its gradient or a state."""
+    return _intern("slot", (), name, 0.0, "tensor")
+
+
+def hyper(name: str) -> Expr:
+    """A number known when the step is taken: a hyper-parameter, or the step count ``t``."""
+    return _intern("hyper", (), name, 0.0, "scalar")
+
+
+def const(value: float) -> Expr:
+    """A number known when the rule is written."""
+    return _intern("const", (), "", float(value), "scalar")
+
+
+def lift(value: Operand) -> Expr:
+    """Numbers become constants; expressions stay."""
+    return value if isinstance(value, Expr) else const(value)
+
+
+def node(op: str, *args: Operand) -> Expr:
+    """Apply an operation; the result is a tensor if any argument is one (sums are scalars)."""
+    lifted = tuple(lift(a) for a in args)
+    kind: Kind = "tensor" if any(a.kind == "tensor" for a in lifted) else "scalar"
+    if op in ("sum", "sum_model"):
+        kind = "scalar"
+    folded = _fold(op, lifted)
+    return folded if folded is not None else _intern(op, lifted, "", 0.0, kind)
+
+
+def _fold(op: str, args: tuple[Expr, ...]) -> Expr | None:
+    """Identities that hold for every float, NaN and infinities included."""
+    if op in ("mul", "div") and args[1].op == "const" and args[1].value == 1.0:
+        return args[0]
+    if op == "mul" and args[0].op == "const" and args[0].value == 1.0:
+        return args[1]
+    if op == "neg" and args[0].op == "neg":
+        return args[0].args[0]
+    return None
+
+
+def walk(roots: Iterable[Expr]) -> Iterator[Expr]:
+    """Every node once, arguments before the nodes that use them."""
+    seen: set[int] = set()
+    stack: list[tuple[Expr, bool]] = [(root, False) for root in reversed(tuple(roots))]
+    while stack:
+        item, ready = stack.pop()
+        if ready:
+            yield item
+        elif id(item) not in seen:
+            seen.add(id(item))
+            stack.append((item, True))
+            stack.extend((arg, False) for arg in reversed(item.args))
+
+
+def rebuild(expr: Expr, args: tuple[Expr, ...]) -> Expr:
+    """The same operation on other arguments."""
+    if len(args) == len(expr.args) and all(a is b for a, b in zip(args, expr.args, strict=True)):
+        return expr
+    return node(expr.op, *args)
+
+
+def substitute(roots: Iterable[Expr], table: dict[Expr, Expr]) -> tuple[Expr, ...]:
+    """Replace nodes wherever they occur; ``table`` maps old nodes to new ones."""
+    roots = tuple(roots)
+    done: dict[Expr, Expr] = dict(table)
+    for item in walk(roots):
+        if item not in done:
+            done[item] = rebuild(item, tuple(done[a] for a in item.args))
+    return tuple(done[root] for root in roots)
+
+
+def evaluate_scalar(op: str, args: tuple[float, ...]) -> float:
+    """One scalar operation in float64, with IEEE results where Python would raise."""
+    try:
+        return _SCALAR[op](*args)
+    except ZeroDivisionError:
+        return math.nan if args[0] == 0 or math.isnan(args[0]) else math.copysign(math.inf, args[0])
+    except (OverflowError, ValueError):
+        return math.inf if op in ("exp", "pow") else math.nan
+
+
+def _sign(x: float) -> float:
+    return x if math.isnan(x) or x == 0 else math.copysign(1.0, x)
+
+
+def _nan_min(a: float, b: float) -> float:
+    return math.nan if math.isnan(a) or math.isnan(b) else min(a, b)
+
+
+def _nan_max(a: float, b: float) -> float:
+    return math.nan if math.isnan(a) or math.isnan(b) else max(a, b)
+
+
+_SCALAR: dict[str, Callable[..., float]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "pow": lambda a, b: math.pow(a, b),
+    "min": _nan_min,
+    "max": _nan_max,
+    "atan2": math.atan2,
+    "neg": lambda a: -a,
+    "abs": abs,
+    "sqrt": math.sqrt,
+    "sign": _sign,
+    "exp": math.exp,
+    "log": lambda a: -math.inf if a == 0 else math.log(a),
+    "sin": math.sin,
+    "cos": math.cos,
+    "floor": lambda a: float(math.floor(a)),
+    "lt": lambda a, b: float(a < b),
+    "le": lambda a, b: float(a <= b),
+    "gt": lambda a, b: float(a > b),
+    "ge": lambda a, b: float(a >= b),
+    "where": lambda c, a, b: a if c else b,
+    "fma": lambda a, b, c: a * b + c,
+}
+
+
+def evaluate(expr: Expr, values: dict[str, float]) -> float:
+    """The value of a scalar expression in float64.
+
+    Example:
+        >>> t = hyper("t")
+        >>> evaluate(1 - 0.9**t, {"t": 2.0})
+        0.18999999999999995
+    """
+    done: dict[Expr, float] = {}
+    for item in walk([expr]):
+        if item.op == "const":
+            done[item] = item.value
+        elif item.op == "hyper":
+            done[item] = values[item.name]
+        else:
+            done[item] = evaluate_scalar(item.op, tuple(done[a] for a in item.args))
+    return done[expr]
+
+
+_INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2)}
+_COMPARE_TEXT = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+
+def _text(expr: Expr, outer: int) -> str:
+    if expr.op in ("slot", "hyper"):
+        return expr.name
+    if expr.op == "const":
+        return f"{expr.value:g}" if expr.value != int(expr.value or 0) else str(int(expr.value))
+    if expr.op in _INFIX:
+        symbol, level = _INFIX[expr.op]
+        space = " " if level == 1 else ""
+        right = level + (expr.op in ("sub", "div"))
+        text = f"{_text(expr.args[0], level)}{space}{symbol}{space}{_text(expr.args[1], right)}"
+        return f"({text})" if level < outer else text
+    if expr.op == "pow":
+        return f"{_text(expr.args[0], 4)}**{_text(expr.args[1], 4)}"
+    if expr.op == "neg":
+        return f"(-{_text(expr.args[0], 3)})" if outer else f"-{_text(expr.args[0], 3)}"
+    if expr.op in _COMPARE_TEXT:
+        return f"({_text(expr.args[0], 1)} {_COMPARE_TEXT[expr.op]} {_text(expr.args[1], 1)})"
+    return f"{expr.op}({', '.join(_text(a, 0) for a in expr.args)})"

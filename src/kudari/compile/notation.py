@@ -1,0 +1,322 @@
+"""The notation in which rules and schedules are written: the paper's formula in ASCII.
+
+A rule is a Python function. Positional arguments are tensors shaped like the parameter: ``p`` the parameter,
+``g`` its gradient, then the states. Keyword-only arguments are hyper-parameters with default and range, and
+options (:func:`option`), which are plain Python values and may be asked with ``if``. It returns a
+:class:`Step`: the new value of every tensor it changes.
+
+Example:
+    >>> @rule(name="SignSGD", source="Bernstein et al. 2018, signSGD, algorithm 1")
+    ... def sign_sgd(p, g, *, lr=hyper(1e-3, at_least=0)):
+    ...     return Step(p=p - lr * sign(g))
+    >>> sign_sgd.name, [h.name for h in sign_sgd.hypers]
+    ('SignSGD', ['lr'])
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kudari.compile.expression import Expr, Operand, node
+from kudari.errors import RuleError
+
+__all__ = [
+    "Expr", "Hyper", "Option", "Rule", "State", "Step", "atan2", "clip", "cos", "ema", "exp", "floor",
+    "hyper", "log", "maximum", "minimum", "option", "rule", "sign", "sin", "sqrt", "state", "where",
+]  # fmt: skip
+
+
+# --- functions of numbers
+
+
+def sqrt(x: Operand) -> Expr:
+    """Square root; of a negative number, NaN."""
+    return node("sqrt", x)
+
+
+def sign(x: Operand) -> Expr:
+    """-1, 0 or 1; of NaN, NaN."""
+    return node("sign", x)
+
+
+def exp(x: Operand) -> Expr:
+    """e to the power x."""
+    return node("exp", x)
+
+
+def log(x: Operand) -> Expr:
+    """Natural logarithm."""
+    return node("log", x)
+
+
+def sin(x: Operand) -> Expr:
+    """Sine of an angle in radians."""
+    return node("sin", x)
+
+
+def cos(x: Operand) -> Expr:
+    """Cosine of an angle in radians."""
+    return node("cos", x)
+
+
+def floor(x: Operand) -> Expr:
+    """Largest whole number not above x."""
+    return node("floor", x)
+
+
+def atan2(y: Operand, x: Operand) -> Expr:
+    """Angle of the point (x, y) in radians; of (0, 0), 0."""
+    return node("atan2", y, x)
+
+
+def minimum(a: Operand, b: Operand) -> Expr:
+    """The smaller one; NaN if either is NaN."""
+    return node("min", a, b)
+
+
+def maximum(a: Operand, b: Operand) -> Expr:
+    """The larger one; NaN if either is NaN."""
+    return node("max", a, b)
+
+
+def clip(x: Operand, low: Operand, high: Operand) -> Expr:
+    """x held between low and high."""
+    return minimum(maximum(x, low), high)
+
+
+def where(condition: Expr, a: Operand, b: Operand) -> Expr:
+    """a where the condition holds, else b; the other one is not looked at."""
+    return node("where", condition, a, b)
+
+
+def ema(average: Expr, x: Operand, b: Operand) -> Expr:
+    """Exponential moving average: ``b*average + (1-b)*x``."""
+    return b * average + (1 - b) * x
+
+
+# --- declarations
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """A hyper-parameter: a number that may change at every step.
+
+    Attributes:
+        default: default value; a tuple for one with several parts, such as ``betas``.
+        at_least, at_most: closed bounds. below, above: open bounds. None for no bound.
+        symbol: LaTeX, empty for the common one.
+        name: filled in from the rule's signature.
+        keyword_only: not part of the positional order of the constructor.
+        optional: None is allowed and means "off".
+    """
+
+    default: float | tuple[float, ...] | None
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    symbol: str = ""
+    name: str = ""
+    keyword_only: bool = False
+    optional: bool = False
+
+    def range_text(self, label: str) -> str:
+        """The allowed range as people write it: ``0 <= betas[0] < 1``."""
+        left = f"{self.at_least:g} <= " if self.at_least is not None else ""
+        left = f"{self.above:g} < " if self.above is not None else left
+        right = f" <= {self.at_most:g}" if self.at_most is not None else ""
+        right = f" < {self.below:g}" if self.below is not None else right
+        if left and not right:
+            sign_ = ">=" if self.at_least is not None else ">"
+            bound = self.at_least if self.at_least is not None else self.above
+            return f"{label} {sign_} {bound:g}"
+        return f"{left}{label}{right}"
+
+    def allows(self, value: float) -> bool:
+        """Whether one number lies in the range; NaN never does."""
+        return not (
+            math.isnan(value)
+            or (self.at_least is not None and value < self.at_least)
+            or (self.at_most is not None and value > self.at_most)
+            or (self.above is not None and value <= self.above)
+            or (self.below is not None and value >= self.below)
+        )
+
+
+@dataclass(frozen=True)
+class Option:
+    """A choice that changes the formula, known when the rule is traced: a flag, or one of several names."""
+
+    default: bool | str | None
+    choices: tuple[bool | str | None, ...] = (False, True)
+    name: str = ""
+    keyword_only: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """A tensor kept from step to step, shaped like the parameter.
+
+    Attributes:
+        key: name in ``optimizer.state`` and in checkpoints.
+        when: name of the option (or hyper-parameter) without which the state does not exist.
+        non_negative: never below zero, so an unsigned 8-bit code may hold it.
+        init: ``"zeros"``, ``"copy"`` (of the parameter), or the name of a hyper-parameter.
+        name: filled in from the rule's signature.
+    """
+
+    key: str
+    when: str = ""
+    non_negative: bool = False
+    init: str = "zeros"
+    name: str = ""
+
+
+def hyper(
+    default: float | tuple[float, ...] | None,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    symbol: str = "",
+    keyword_only: bool = False,
+    optional: bool = False,
+) -> Any:
+    """Declare a hyper-parameter as the default of a keyword-only argument; see :class:`Hyper`."""
+    return Hyper(default, at_least, at_most, above, below, symbol, "", keyword_only, optional)
+
+
+def option(default: bool | str | None, *choices: bool | str | None, keyword_only: bool = False) -> Any:
+    """Declare an option as the default of a keyword-only argument; see :class:`Option`."""
+    return Option(default, choices or (False, True), "", keyword_only)
+
+
+def state(key: str, *, when: str = "", non_negative: bool = False, init: str = "zeros") -> Any:
+    """Declare a state as the default of a positional argument; see :class:`State`."""
+    return State(key, when, non_negative, init)
+
+
+class Step:
+    """What a rule returns: the new value of every tensor that it changes, by name."""
+
+    def __init__(self, **new: Expr | None) -> None:
+        self.new = {name: value for name, value in new.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An optimizer as its formula; made by :func:`rule`.
+
+    Attributes:
+        name: class name of the optimizer.
+        function: the formula.
+        source: authors, year, title, algorithm number.
+        states, hypers, options: declarations in the order of the signature.
+        counts: whether the rule looks at ``t``, the number of gradients the tensor has received.
+        order: names of hyper-parameters and options in the order of the signature.
+        differs: where we differ from the paper or from torch, one sentence each.
+        typical: values that people use.
+        requires: ``(condition, message)`` pairs over hyper-parameters and options, checked when given.
+    """
+
+    name: str
+    function: Callable[..., Step]
+    source: str
+    states: tuple[State, ...]
+    hypers: tuple[Hyper, ...]
+    options: tuple[Option, ...]
+    counts: bool
+    order: tuple[str, ...]
+    summary: str = ""
+    differs: tuple[str, ...] = ()
+    typical: str = ""
+    requires: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = field(default=(), repr=False)
+
+    def active_states(self, config: Mapping[str, Any]) -> tuple[State, ...]:
+        """The states that exist under a group's values."""
+        return tuple(s for s in self.states if not s.when or config[s.when])
+
+
+def rule(
+    *,
+    name: str,
+    source: str,
+    counts: bool | None = None,
+    differs: tuple[str, ...] = (),
+    typical: str = "",
+    requires: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (),
+) -> Callable[[Callable[..., Step]], Rule]:
+    """Make a :class:`Rule` of a function.
+
+    Args:
+        name: class name of the optimizer, such as ``AdamW``.
+        source: authors, year, title, algorithm number.
+        counts: whether ``step`` is kept for each tensor; by default, whether the function takes ``t``.
+        differs, typical, requires: see :class:`Rule`.
+
+    Raises:
+        RuleError: if the signature is not one of a rule.
+    """
+
+    def make(function: Callable[..., Step]) -> Rule:
+        states, hypers, options, order = _read_signature(name, function)
+        takes_t = "t" in inspect.signature(function).parameters
+        return Rule(
+            name=name,
+            function=function,
+            source=source,
+            states=states,
+            hypers=hypers,
+            options=options,
+            counts=takes_t if counts is None else counts,
+            order=order,
+            summary=(inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " "),
+            differs=differs,
+            typical=typical,
+            requires=requires,
+        )
+
+    return make
+
+
+def _read_signature(
+    name: str, function: Callable[..., Step]
+) -> tuple[tuple[State, ...], tuple[Hyper, ...], tuple[Option, ...], tuple[str, ...]]:
+    parameters = list(inspect.signature(function).parameters.values())
+    positional = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    if [p.name for p in positional[:2]] != ["p", "g"]:
+        raise RuleError(
+            f"{name}: the first arguments of a rule are p (the parameter) and g (its gradient), "
+            f"not {[p.name for p in positional[:2]]}.",
+            fix="Write def my_rule(p, g, m=state('momentum'), *, lr=hyper(1e-3, at_least=0)).",
+        )
+    states: list[State] = []
+    for p in positional[2:]:
+        if not isinstance(p.default, State):
+            raise RuleError(
+                f"{name}: the tensor argument {p.name!r} is not declared.",
+                fix=f"Give it a name for checkpoints: {p.name}=state('{p.name}').",
+            )
+        d = p.default
+        states.append(State(d.key, d.when, d.non_negative, d.init, p.name))
+    hypers: list[Hyper] = []
+    options: list[Option] = []
+    for p in parameters[len(positional) :]:
+        d = p.default
+        if isinstance(d, Hyper):
+            bounds = (d.at_least, d.at_most, d.above, d.below)
+            hypers.append(Hyper(d.default, *bounds, d.symbol, p.name, d.keyword_only, d.optional))
+        elif isinstance(d, Option):
+            options.append(Option(d.default, d.choices, p.name, d.keyword_only))
+        elif p.name != "t":
+            raise RuleError(
+                f"{name}: the keyword argument {p.name!r} is not declared.",
+                fix=f"Write {p.name}=hyper(default, at_least=0) or {p.name}=option(False).",
+            )
+    order = tuple(p.name for p in parameters[len(positional) :] if p.name != "t")
+    return tuple(states), tuple(hypers), tuple(options), order
