@@ -1,0 +1,162 @@
+"""The CPU backend: compiles a program for this processor and calls it on tables of addresses.
+
+One parallel region serves all tensors of a group. It is forked through the OpenMP runtime that torch has
+already loaded, so its threads are torch's own and do not fight them; without that runtime, plain threads do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kudari.compile import cache
+from kudari.compile.llvm import print_llvm
+from kudari.compile.program import Program
+
+if TYPE_CHECKING:
+    import llvmlite.binding as binding
+
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Target:
+    """The processor we compile for.
+
+    Attributes:
+        cpu: LLVM's name of it.
+        features: its instruction sets, as LLVM spells them.
+        width: bytes in the widest vector register.
+        machine: LLVM's target machine.
+    """
+
+    cpu: str
+    features: str
+    width: int
+    machine: Any = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class CpuKernel:
+    """A compiled program.
+
+    Attributes:
+        call: ``call(context_address, threads)``; releases the interpreter lock while it runs.
+        from_disk: whether the compiler had nothing to do.
+        owner: keeps the machine code alive.
+    """
+
+    call: Callable[[int, int], None]
+    from_disk: bool
+    owner: Any = field(repr=False)
+
+
+def lanes(program: Program) -> int:
+    """Elements in a vector of the program's arithmetic."""
+    return target().width // (8 if program.compute == "f64" else 4)
+
+
+@functools.cache
+def target() -> Target:
+    """Look at this processor, once."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    found = llvm.get_host_cpu_features()
+    width = 64 if found.get("avx512f") else 32 if found.get("avx") else 16
+    cpu, features = llvm.get_host_cpu_name(), found.flatten()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=cpu, features=features, opt=2, reloc="pic", codemodel="jitdefault", jit=True
+    )
+    return Target(cpu, features, width, machine)
+
+
+@functools.cache
+def compile_cpu(program: Program) -> CpuKernel:
+    """Compile a program, or take it from the cache on disk.
+
+    Raises:
+        CompileError: if the program has an operation that the printer does not know.
+    """
+    import hashlib
+
+    import llvmlite
+    import llvmlite.binding as llvm
+
+    with _lock:
+        here = target()
+        text = print_llvm(program, lanes(program))
+        versions = f"{llvmlite.__version__} {llvm.llvm_version_info}"
+        key = hashlib.sha256("\n".join([text, here.cpu, here.features, versions]).encode()).hexdigest()
+        data = cache.load(key)
+        engine = _engine(llvm)
+        if data is None:
+            module = llvm.parse_assembly(text)
+            _optimise(llvm, module)
+            built = here.machine.emit_object(module)
+            cache.save(key, built)
+            engine.add_object_file(llvm.ObjectFileRef.from_data(built))
+        else:
+            engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+        engine.finalize_object()
+        address = engine.get_function_address("kudari_step")
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)
+    return CpuKernel(call, data is not None, engine)
+
+
+def _engine(llvm: binding) -> Any:
+    """An execution engine of its own for each kernel, with this processor's settings."""
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=target().cpu, features=target().features, opt=2, reloc="pic", codemodel="jitdefault", jit=True
+    )
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+def _optimise(llvm: binding, module: Any) -> None:
+    """The vectors are there already; what is left is cleaning up and moving numbers out of loops."""
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(target().machine, options)
+    builder.getModulePassManager().run(module, builder)
+
+
+@functools.cache
+def fork_address() -> int:
+    """Address of a function like ``GOMP_parallel(body, data, threads, flags)``."""
+    for name in ("libgomp.so.1",):
+        try:
+            # Already in the process where torch has loaded it: this only finds it.
+            library = ctypes.CDLL(name, mode=_already_loaded())
+        except OSError:
+            continue
+        address = ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value
+        if address:
+            return address
+    return ctypes.cast(_plain_fork, ctypes.c_void_p).value or 0
+
+
+def _already_loaded() -> int:
+    import os
+
+    return getattr(os, "RTLD_NOLOAD", 0) | ctypes.DEFAULT_MODE
+
+
+_Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
+def _plain_fork(body: int, data: int, threads: int, _flags: int) -> None:
+    """The same with Python's threads: the kernel itself runs without the interpreter lock."""
+    call = _Body(body)
+    helpers = [threading.Thread(target=call, args=(data,)) for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    call(data)
+    for helper in helpers:
+        helper.join()

@@ -1,0 +1,126 @@
+"""Lowering: from what a rule says to what a kernel does, one small pass after another.
+
+Each pass keeps the meaning and changes rounding by at most an ulp of an intermediate value:
+
+1. ``reciprocal``: dividing by a number that is the same for the whole tensor becomes a multiplication.
+2. ``gather``: such numbers that multiply the same tensor are multiplied together first, in float64.
+3. ``hoist``: everything without a tensor in it moves to the host and is computed once per step in float64.
+4. ``contract``: a product that is used once, by a sum, becomes a fused multiply-add.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal
+
+from kudari.compile.expression import Expr, hyper, node, rebuild, walk
+from kudari.compile.program import Float, Program, Slot
+from kudari.compile.trace import Trace
+
+Outputs = tuple[tuple[str, Expr], ...]
+
+
+def lower(trace: Trace, dtypes: Mapping[str, Float]) -> Program:
+    """Make the program of a traced rule.
+
+    Args:
+        trace: the rule under one choice of options.
+        dtypes: storage type of every slot in ``trace.slots``.
+    """
+    outputs = contract(*hoist(gather(reciprocal(trace.outputs))))
+    scalars, body = outputs
+    written = {name for name, _ in body}
+    read = {item.name for item in walk(e for _, e in body) if item.op == "slot"}
+    slots = tuple(Slot(name, dtypes[name], name in read, name in written) for name in trace.slots)
+    compute: Literal["f64", "f32"] = "f64" if dtypes["p"] == "f64" else "f32"
+    return Program(trace.name, slots, trace.hypers, scalars, body, compute)
+
+
+def reciprocal(outputs: Outputs) -> Outputs:
+    """x / s -> x * (1 / s) for a tensor x and a number s."""
+
+    def change(item: Expr) -> Expr:
+        if item.op == "div" and item.kind == "tensor" and item.args[1].kind == "scalar":
+            return node("mul", item.args[0], node("div", 1.0, item.args[1]))
+        return item
+
+    return _bottom_up(outputs, change)
+
+
+def gather(outputs: Outputs) -> Outputs:
+    """s * (r * x) -> (s * r) * x, and s * (x / y) -> (s * x) / y, so that numbers meet on the host."""
+
+    def split(item: Expr) -> tuple[Expr | None, Expr]:
+        if item.op == "mul" and item.kind == "tensor":
+            a, b = item.args
+            if a.kind == "scalar":
+                return a, b
+            if b.kind == "scalar":
+                return b, a
+        return None, item
+
+    def change(item: Expr) -> Expr:
+        if item.kind != "tensor" or item.op not in ("mul", "div"):
+            return item
+        if item.op == "div":
+            number, rest = split(item.args[0])
+            return item if number is None else node("mul", number, node("div", rest, item.args[1]))
+        number, rest = split(item)
+        if number is None:
+            return item
+        inner, rest = split(rest)
+        if inner is not None:
+            number = node("mul", number, inner)
+        if rest.op == "div":
+            return node("div", node("mul", number, rest.args[0]), rest.args[1])
+        return node("mul", number, rest)
+
+    return _bottom_up(outputs, change)
+
+
+def hoist(outputs: Outputs) -> tuple[tuple[Expr, ...], Outputs]:
+    """Replace every largest expression without a tensor by ``s0``, ``s1``, ...; constants stay."""
+    numbers: dict[Expr, Expr] = {}
+    for item in walk(e for _, e in outputs):
+        if item.kind == "tensor":
+            for arg in item.args:
+                if arg.kind == "scalar" and arg.op != "const" and arg not in numbers:
+                    numbers[arg] = hyper(f"s{len(numbers)}")
+    done: dict[Expr, Expr] = dict(numbers)
+    for item in walk(e for _, e in outputs):
+        if item not in done:
+            args = item.args if item.kind == "scalar" else tuple(done[a] for a in item.args)
+            done[item] = item if item.kind == "scalar" else rebuild(item, args)
+    return tuple(numbers), tuple((name, done[e]) for name, e in outputs)
+
+
+def contract(scalars: tuple[Expr, ...], outputs: Outputs) -> tuple[tuple[Expr, ...], Outputs]:
+    """a*b + c -> fma(a, b, c) where the product has no other use; likewise with minus."""
+    uses = Counter(arg for item in walk(e for _, e in outputs) for arg in item.args)
+    uses.update(e for _, e in outputs)
+
+    def product(item: Expr, original: Expr) -> bool:
+        return item.op == "mul" and item.kind == "tensor" and uses[original] == 1
+
+    done: dict[Expr, Expr] = {}
+    for item in walk(e for _, e in outputs):
+        args = tuple(done[a] for a in item.args)
+        done[item] = rebuild(item, args)
+        if item.op not in ("add", "sub") or item.kind != "tensor":
+            continue
+        (a, b), (old_a, old_b) = args, item.args
+        if product(b, old_b):
+            first = node("neg", b.args[0]) if item.op == "sub" else b.args[0]
+            done[item] = node("fma", first, b.args[1], a)
+        elif product(a, old_a):
+            done[item] = node("fma", a.args[0], a.args[1], node("neg", b) if item.op == "sub" else b)
+    return scalars, tuple((name, done[e]) for name, e in outputs)
+
+
+def _bottom_up(outputs: Outputs, change: object) -> Outputs:
+    assert callable(change)
+    done: dict[Expr, Expr] = {}
+    for item in walk(e for _, e in outputs):
+        done[item] = change(rebuild(item, tuple(done[a] for a in item.args)))
+    return tuple((name, done[e]) for name, e in outputs)
