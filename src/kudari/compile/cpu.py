@@ -150,8 +150,7 @@ def _already_loaded() -> int:
 _Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
-def _plain_fork(body: int, data: int, threads: int, _flags: int) -> None:
+def _fork_plainly(body: int, data: int, threads: int, _flags: int) -> None:
     """The same with Python's threads: the kernel itself runs without the interpreter lock."""
     call = _Body(body)
     helpers = [threading.Thread(target=call, args=(data,)) for _ in range(threads - 1)]
@@ -160,3 +159,8 @@ def _plain_fork(body: int, data: int, threads: int, _flags: int) -> None:
     call(data)
     for helper in helpers:
         helper.join()
+
+
+_plain_fork = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)(
+    _fork_plainly
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -50,21 +50,19 @@ def apply(op: str, args: tuple[Any, ...]) -> Value:
     """One operation on tensors and numbers."""
     tensors = [a for a in args if isinstance(a, Tensor)]
     if not tensors:
-        return evaluate_scalar(op, args)
+        number: float = evaluate_scalar(op, args)
+        return number
     if op == "sign":
         return _sign(args[0])
     if op in _UNARY:
         return _UNARY[op](args[0])
     if op in _BINARY:
-        result: Tensor = _BINARY[op](*args)
-        return result
+        return cast(Tensor, _BINARY[op](*args))
     if op == "fma":
-        product: Tensor = args[0] * args[1] + args[2]
-        return product
+        return cast(Tensor, args[0] * args[1] + args[2])
     if op == "where":
         if not isinstance(args[0], Tensor):
-            chosen: Value = args[1] if args[0] else args[2]
-            return chosen
+            return cast(Value, args[1] if args[0] else args[2])
         return torch.where(*args)
     like = tensors[0]
     full = [a if isinstance(a, Tensor) else torch.full_like(like, a) for a in args]

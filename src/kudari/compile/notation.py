@@ -222,6 +222,7 @@ class Rule:
         differs: where we differ from the paper or from torch, one sentence each.
         typical: values that people use.
         requires: ``(condition, message)`` pairs over hyper-parameters and options, checked when given.
+        sparse: whether sparse gradients are taken, without weight decay.
     """
 
     name: str
@@ -236,6 +237,14 @@ class Rule:
     differs: tuple[str, ...] = ()
     typical: str = ""
     requires: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = field(default=(), repr=False)
+    sparse: bool = False
+
+    @property
+    def declared(self) -> tuple[Hyper | Option, ...]:
+        """Hyper-parameters and options, in the order of the signature."""
+        table: dict[str, Hyper | Option] = {h.name: h for h in self.hypers}
+        table |= {o.name: o for o in self.options}
+        return tuple(table[name] for name in self.order)
 
     def active_states(self, config: Mapping[str, Any]) -> tuple[State, ...]:
         """The states that exist under a group's values."""
@@ -250,6 +259,7 @@ def rule(
     differs: tuple[str, ...] = (),
     typical: str = "",
     requires: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (),
+    sparse: bool = False,
 ) -> Callable[[Callable[..., Step]], Rule]:
     """Make a :class:`Rule` of a function.
 
@@ -257,7 +267,7 @@ def rule(
         name: class name of the optimizer, such as ``AdamW``.
         source: authors, year, title, algorithm number.
         counts: whether ``step`` is kept for each tensor; by default, whether the function takes ``t``.
-        differs, typical, requires: see :class:`Rule`.
+        differs, typical, requires, sparse: see :class:`Rule`.
 
     Raises:
         RuleError: if the signature is not one of a rule.
@@ -279,6 +289,7 @@ def rule(
             differs=differs,
             typical=typical,
             requires=requires,
+            sparse=sparse,
         )
 
     return make

@@ -1,0 +1,23 @@
+"""The optimizers: drop-in classes for ``torch.optim``, each made from its rule."""
+
+from kudari.optim.catalogue import CLASSES, get, names, rules
+from kudari.optim.describe import Description, describe
+from kudari.optim.groups import Assignment, assign, groups
+from kudari.optim.optimizer import EagerFallbackWarning, RuleOptimizer, make_class
+
+globals().update(CLASSES)
+
+__all__ = [
+    "Assignment",
+    "Description",
+    "EagerFallbackWarning",
+    "RuleOptimizer",
+    "assign",
+    "describe",
+    "get",
+    "groups",
+    "make_class",
+    "names",
+    "rules",
+    *CLASSES,
+]

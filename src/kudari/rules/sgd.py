@@ -14,6 +14,7 @@ from kudari.compile.notation import Expr, Step, hyper, option, rule, state, wher
         "Sutskever et al. 2013, On the importance of initialization and momentum in deep learning"
     ),
     counts=False,
+    sparse=True,
     differs=("The first momentum buffer is the gradient itself, not dampened, as in torch.",),
     typical="lr 0.1, momentum 0.9, weight_decay 1e-4 to 5e-4 for image models",
     requires=(
@@ -26,7 +27,7 @@ from kudari.compile.notation import Expr, Step, hyper, option, rule, state, wher
 def sgd(
     p: Expr,
     g: Expr,
-    b: Expr = state("momentum_buffer", when="momentum"),
+    b: Expr | None = state("momentum_buffer", when="momentum"),
     *,
     t: Expr,
     lr: Expr = hyper(1e-3, at_least=0),

@@ -1,0 +1,211 @@
+"""Bindings: a group's tensors laid out for a kernel, kept from step to step while nothing moves.
+
+A step must not trust what it saw before: gradients are new tensors most of the time, and a caller may replace
+parameters or states. So each step compares addresses, which is cheap, and binds anew only if one has changed
+that must not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kudari.compile.cpu import CpuKernel, fork_address
+from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
+from kudari.compile.plan import make_plan
+from kudari.compile.program import Float, Program
+
+Ready = Literal["ready", "staged", "stale"]
+
+FLOATS: dict[torch.dtype, Float] = {
+    torch.float64: "f64",
+    torch.float32: "f32",
+    torch.bfloat16: "bf16",
+    torch.float16: "f16",
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One tensor of a binding.
+
+    Attributes:
+        param: the parameter.
+        state: its entry in ``optimizer.state``.
+        counter: its step count, a float32 tensor; private where the class has no ``step``.
+        keys: names of the states in the order of the program's slots.
+    """
+
+    param: Tensor
+    state: dict[str, Any]
+    counter: Tensor
+    keys: tuple[str, ...]
+
+
+def real(x: Tensor) -> Tensor:
+    """A complex tensor as twice as many reals, sharing memory."""
+    return torch.view_as_real(x) if x.is_complex() else x
+
+
+def is_dense(x: Tensor) -> bool:
+    """Whether the elements fill one block of memory without gaps or overlaps, in any order."""
+    if x.is_contiguous():
+        return True
+    expected = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def same_layout(a: Tensor, b: Tensor) -> bool:
+    """Whether equal positions in memory are equal elements, for dense tensors of one shape."""
+    if a.is_contiguous() and b.is_contiguous():
+        return True
+    pairs = zip(a.stride(), b.stride(), a.shape, strict=True)
+    return all(i == j or size == 1 for i, j, size in pairs)
+
+
+class CpuBinding:
+    """A kernel, the tables it reads, and the tensors behind the addresses in them.
+
+    Args:
+        program, kernel: what to run.
+        members: the tensors; all of one dtype per slot.
+        grad_dtype: dtype of the gradients.
+    """
+
+    def __init__(
+        self, program: Program, kernel: CpuKernel, members: Sequence[Member], grad_dtype: torch.dtype
+    ) -> None:
+        self.program, self.kernel, self.members = program, kernel, list(members)
+        self.params = [m.param for m in members]
+        self.states = [m.state for m in members]
+        self.keys = members[0].keys
+        self.counted = "step" in members[0].state
+        self.grad_dtype = grad_dtype
+        # Where every parameter is plainly contiguous and real, one comparison of addresses is enough.
+        self.plain = all(p.is_contiguous() and not p.is_complex() for p in self.params)
+        self.plan = make_plan([real(p).numel() for p in self.params])
+        self._tables(len(program.slots), len(program.scalars))
+        self.addresses: list[list[int]] = []
+        self.grad_addresses: list[int] = []
+        self.numbers: list[float] = []
+
+    def _tables(self, slots: int, scalars: int) -> None:
+        count = len(self.members)
+        self.slots = np.zeros((count, slots), dtype=np.int64)
+        compute = np.float64 if self.program.compute == "f64" else np.float32
+        self.scalars = np.zeros((count, max(1, scalars)), dtype=compute)
+        self.hypers = np.zeros(max(1, len(self.program.hypers)), dtype=np.float64)
+        self.counters = np.array([m.counter.data_ptr() for m in self.members], dtype=np.int64)
+        self.context = np.zeros(CONTEXT_WORDS, dtype=np.int64)
+        for name, value in {
+            "tensors": count,
+            "tasks": len(self.plan.task_ends),
+            "chunks": self.plan.chunks.ctypes.data,
+            "task_ends": self.plan.task_ends.ctypes.data,
+            "slots": self.slots.ctypes.data,
+            "scalars": self.scalars.ctypes.data,
+            "hypers": self.hypers.ctypes.data,
+            "counters": self.counters.ctypes.data,
+            "fork": fork_address(),
+        }.items():
+            self.context[CONTEXT[name]] = value
+        self.context_address = self.context.ctypes.data
+
+    def _current(self) -> list[list[int]]:
+        """Addresses of everything but gradients, as they are now."""
+        states = self.states
+        found = [[p.data_ptr() for p in self.params]]
+        found += [[s[key].data_ptr() for s in states] for key in self.keys]
+        if self.counted:
+            found.append([s["step"].data_ptr() for s in states])
+        return found
+
+    def bind(self) -> None:
+        """Write all addresses but the gradients' into the tables."""
+        self.addresses = self._current()
+        self.slots[:, 0] = self.addresses[0]
+        for index in range(len(self.keys)):
+            self.slots[:, 2 + index] = self.addresses[1 + index]
+
+    def ready(self) -> Ready:
+        """Take over the new gradients' addresses, if last step's tables still hold.
+
+        Returns:
+            ``"ready"``; ``"staged"`` if gradients or parameters must be copied into place first; ``"stale"``
+            if tensors have gone, come or changed their dtype, and must be bound anew.
+        """
+        grads = [p.grad for p in self.params]
+        try:
+            if self._current() != self.addresses:
+                return "stale"
+            found = self._in_place(grads)
+        except (AttributeError, KeyError, RuntimeError):  # no gradient, no state, a sparse gradient
+            return "stale"
+        if len(found) != len(grads):
+            return "staged" if all(self._usable(g) for g in grads) else "stale"
+        if found != self.grad_addresses:
+            self.slots[:, 1] = found
+            self.grad_addresses = found
+        return "ready"
+
+    def _in_place(self, grads: Sequence[Any]) -> list[int]:
+        """Addresses of the gradients that the kernel can read where they are."""
+        if self.plain:
+            dtype = self.grad_dtype
+            return [g.data_ptr() for g in grads if g.dtype is dtype and g.is_contiguous()]
+        pairs = [(real(p.detach()), real(g)) for p, g in zip(self.params, grads, strict=True)]
+        return [
+            g.data_ptr()
+            for p, g in pairs
+            if self._usable(g) and is_dense(p) and is_dense(g) and same_layout(p, g)
+        ]
+
+    def _usable(self, g: Tensor | None) -> bool:
+        return g is not None and g.dtype is self.grad_dtype and g.layout is torch.strided
+
+    def run(self, numbers: list[float], threads: int) -> None:
+        """Run the kernel on the bound addresses."""
+        if numbers != self.numbers:
+            self.hypers[: len(numbers)] = numbers
+            self.numbers = numbers
+        self.kernel.call(self.context_address, self.plan.threads(threads))
+        torch.autograd.graph.increment_version(self.params)
+
+    def run_staged(self, grads: Sequence[Tensor], numbers: list[float], threads: int) -> None:
+        """Run on tensors that are not laid out alike: copy in what must be, and the parameter back.
+
+        Parameters in one dense block are updated where they are; others through a contiguous copy.
+        """
+        self.bind()
+        copies: list[tuple[Tensor, Tensor]] = []
+        keep: list[Tensor] = []
+        for row, (param, grad) in enumerate(zip(self.params, grads, strict=True)):
+            p, g = real(param.detach()), real(grad)
+            if not is_dense(p):
+                copies.append((p, p.contiguous()))
+                p = copies[-1][1]
+                self.slots[row, 0] = p.data_ptr()
+            if not (is_dense(g) and same_layout(p, g)):
+                g = torch.empty_like(p, dtype=g.dtype).copy_(g)
+            keep.append(g)
+            self.slots[row, 1] = g.data_ptr()
+        self.grad_addresses = []
+        self.run(numbers, threads)
+        for original, copy in copies:
+            original.copy_(copy)
+
+
+def read_numbers(group: Mapping[str, Any], names: Sequence[tuple[str, int | None]]) -> list[float]:
+    """A group's numbers in the order of the program; ``betas`` and the like by index."""
+    return [float(group[key] if index is None else group[key][index]) for key, index in names]

@@ -1,0 +1,93 @@
+"""A rule as people read it: docstring, formula, states and the bytes a step moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kudari.compile.formula import formula_latex, formula_text
+from kudari.compile.lower import lower
+from kudari.compile.notation import Hyper, Option, Rule
+from kudari.compile.program import Float, Program
+from kudari.compile.trace import trace
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``kudari optim show`` prints.
+
+    Attributes:
+        name, summary, source, typical: sentences about the rule.
+        formula: LaTeX, an ``aligned`` block without dollar signs.
+        text: the formula in ASCII, one assignment a line.
+        hypers: (name, default, allowed range) of every hyper-parameter and option.
+        states: names of the states with default options.
+        bytes_per_parameter: bytes that a float32 step reads and writes for each element.
+        differs: where the rule differs from the paper or from torch.
+    """
+
+    name: str
+    summary: str
+    source: str
+    typical: str
+    formula: str
+    text: tuple[str, ...]
+    hypers: tuple[tuple[str, str, str], ...]
+    states: tuple[str, ...]
+    bytes_per_parameter: int
+    differs: tuple[str, ...]
+
+
+def defaults(rule: Rule) -> dict[str, Any]:
+    """Default value of every hyper-parameter and option."""
+    return {d.name: d.default for d in rule.declared}
+
+
+def program(rule: Rule, config: Mapping[str, Any] | None = None, dtype: Float = "f32") -> Program:
+    """The rule lowered for parameters, gradients and states of one dtype."""
+    traced = trace(rule, {**defaults(rule), **(config or {})})
+    return lower(traced, dict.fromkeys(traced.slots, dtype))
+
+
+def describe(rule: Rule, config: Mapping[str, Any] | None = None) -> Description:
+    """Describe a rule, with its default options unless ``config`` says otherwise."""
+    config = {**defaults(rule), **(config or {})}
+    traced = trace(rule, config)
+    return Description(
+        name=rule.name,
+        summary=rule.summary,
+        source=rule.source,
+        typical=rule.typical,
+        formula=formula_latex(rule, traced),
+        text=formula_text(traced),
+        hypers=tuple((d.name, repr(d.default), allowed(d)) for d in rule.declared),
+        states=(*(["step"] if rule.counts else []), *(s.key for s in traced.states)),
+        bytes_per_parameter=program(rule, config).bytes_per_parameter,
+        differs=rule.differs,
+    )
+
+
+def allowed(declared: Hyper | Option) -> str:
+    """The values that are accepted, in words."""
+    if isinstance(declared, Option):
+        return " or ".join(map(repr, declared.choices))
+    if isinstance(declared.default, tuple):
+        return f"{len(declared.default)} numbers, each {declared.range_text('x')}"
+    text = declared.range_text(declared.name)
+    text = "any number" if text == declared.name else text
+    return f"{text}, or None" if declared.optional else text
+
+
+def docstring(rule: Rule) -> str:
+    """The class's docstring, from what the rule declares."""
+    lines = [rule.summary, "", f"Source: {rule.source}.", "", "Args:"]
+    lines.append("    params: tensors, group dicts, or (name, tensor) pairs.")
+    lines += [f"    {d.name}: {allowed(d)} (default: {d.default!r})." for d in rule.declared]
+    lines.append("    maximize: follow the gradient upwards (default: False).")
+    lines.append("    foreach, fused, capturable: accepted as in torch; they change no result.")
+    if rule.typical:
+        lines += ["", f"Typical: {rule.typical}."]
+    lines += ["", *(f"Differs: {text}" for text in rule.differs)] if rule.differs else []
+    lines += ["", "Raises:", "    HyperError: a value is outside its range (a ``ValueError``)."]
+    return "\n".join(lines)

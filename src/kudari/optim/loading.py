@@ -1,0 +1,127 @@
+"""Taking over a checkpoint: by name where both sides have names, and without losing precision.
+
+Differs: torch casts moments to the parameter's dtype, so bf16 parameters lose fp32 moments, and it ignores
+names, so that another order of the same parameters is misassigned in silence.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Mapping
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kudari.errors import CheckpointError, did_you_mean
+
+if TYPE_CHECKING:
+    from kudari.optim.optimizer import RuleOptimizer
+
+
+class StateMismatchError(CheckpointError, ValueError):
+    """A checkpoint whose groups or parameter names are not this optimizer's."""
+
+
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which states of such a parameter are kept: float32 at least.
+
+    Example:
+        >>> state_dtype(torch.bfloat16), state_dtype(torch.float64)
+        (torch.float32, torch.float64)
+    """
+    if dtype in (torch.complex64, torch.complex128):
+        return dtype
+    return torch.float64 if dtype is torch.float64 else torch.float32
+
+
+def load(optimizer: RuleOptimizer, state_dict: dict[str, Any]) -> None:
+    """Replace an optimizer's state and group values by a checkpoint's.
+
+    Args:
+        optimizer: left as it was if the checkpoint does not fit.
+        state_dict: as from ``state_dict()`` of this class or of torch's class of the same name; not kept.
+
+    Raises:
+        StateMismatchError: groups or names do not fit.
+    """
+    state_dict = state_dict.copy()
+    for hook in optimizer._optimizer_load_state_dict_pre_hooks.values():
+        state_dict = hook(optimizer, state_dict) or state_dict
+    saved_groups: list[dict[str, Any]] = copy.deepcopy(state_dict["param_groups"])
+    matched = _match(optimizer.param_groups, saved_groups)
+    state: defaultdict[Any, Any] = defaultdict(dict)
+    for key, value in state_dict["state"].items():
+        if key in matched:
+            state[matched[key]] = {k: _take(matched[key], k, v) for k, v in value.items()}
+        else:
+            state[key] = copy.deepcopy(value)
+    groups = [_merge(ours, saved) for ours, saved in zip(optimizer.param_groups, saved_groups, strict=True)]
+    optimizer.__setstate__({"state": state, "param_groups": groups})
+    for after in optimizer._optimizer_load_state_dict_post_hooks.values():
+        after(optimizer)
+
+
+def _match(groups: list[dict[str, Any]], saved: list[dict[str, Any]]) -> dict[Any, Tensor]:
+    """Map a checkpoint's parameter numbers to our tensors."""
+    if len(groups) != len(saved):
+        raise StateMismatchError(
+            f"The checkpoint has {len(saved)} parameter groups, this optimizer has {len(groups)}.",
+            fix="Build the optimizer with the groups it had when the checkpoint was written.",
+        )
+    if all("param_names" in g for g in chain(groups, saved)):
+        return _match_by_name(groups, saved)
+    for index, (ours, theirs) in enumerate(zip(groups, saved, strict=True)):
+        if len(ours["params"]) != len(theirs["params"]):
+            raise StateMismatchError(
+                f"Group {index} has {len(theirs['params'])} parameters in the checkpoint and "
+                f"{len(ours['params'])} here.",
+                fix="Build the optimizer from the same model, or pass (name, parameter) pairs on both sides.",
+            )
+    ours_flat = chain.from_iterable(g["params"] for g in groups)
+    return dict(zip(chain.from_iterable(g["params"] for g in saved), ours_flat, strict=True))
+
+
+def _match_by_name(groups: list[dict[str, Any]], saved: list[dict[str, Any]]) -> dict[Any, Tensor]:
+    numbers = {n: i for g in saved for n, i in zip(g["param_names"], g["params"], strict=True)}
+    matched: dict[Any, Tensor] = {}
+    for group in groups:
+        for name, tensor in zip(group["param_names"], group["params"], strict=True):
+            if name not in numbers:
+                raise StateMismatchError(
+                    f"The checkpoint has no parameter named {name!r}.{did_you_mean(name, numbers)}",
+                    fix="Load a checkpoint of this model, or rename the parameters in its param_names.",
+                )
+            matched[numbers[name]] = tensor
+    return matched
+
+
+def _take(param: Tensor, key: str, value: Any) -> Any:
+    """A copy of one state, in the dtype and on the device where we keep it."""
+    if not isinstance(value, Tensor):
+        return copy.deepcopy(value)
+    if key == "step":
+        return value.detach().to(device="cpu", dtype=torch.float32, copy=True).reshape(())
+    if not (value.is_floating_point() or value.is_complex()):
+        return value.detach().to(device=param.device, copy=True)
+    wide = state_dtype(param.dtype)
+    taken = value.detach().to(device=param.device, dtype=wide, copy=True)
+    if taken.shape == param.shape:
+        # The layout the kernel wants is the parameter's, whatever the checkpoint had.
+        like = torch.empty_like(param, dtype=wide, memory_format=torch.preserve_format)
+        return taken if taken.stride() == like.stride() else like.copy_(taken)
+    return taken
+
+
+def _merge(ours: Mapping[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint's values, our tensors and names, and our values for what it lacks."""
+    merged = {**ours, **saved, "params": ours["params"]}
+    if "param_names" in ours:
+        merged["param_names"] = ours["param_names"]
+    for key, value in merged.items():
+        # JSON and safetensors have no tuples: betas come back as a list.
+        if isinstance(value, list) and isinstance(ours.get(key), tuple):
+            merged[key] = tuple(value)
+    return merged
