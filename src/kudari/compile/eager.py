@@ -50,8 +50,7 @@ def apply(op: str, args: tuple[Any, ...]) -> Value:
     """One operation on tensors and numbers."""
     tensors = [a for a in args if isinstance(a, Tensor)]
     if not tensors:
-        number: float = evaluate_scalar(op, args)
-        return number
+        return evaluate_scalar(op, args)
     if op == "sign":
         return _sign(args[0])
     if op in _UNARY:
@@ -63,7 +62,7 @@ def apply(op: str, args: tuple[Any, ...]) -> Value:
     if op == "where":
         if not isinstance(args[0], Tensor):
             return cast(Value, args[1] if args[0] else args[2])
-        return torch.where(*args)
+        return cast(Tensor, torch.where(*args))
     like = tensors[0]
     full = [a if isinstance(a, Tensor) else torch.full_like(like, a) for a in args]
     return _BOTH_TENSORS[op](*full)

@@ -1,4 +1,4 @@
-"""A traced rule as a formula: LaTeX for pages, ASCII for terminals, line by line as the rule names its steps."""
+"""A traced rule as a formula: LaTeX for pages, ASCII for terminals, one line for each step it names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from kudari.compile.trace import Trace, parts
 
 _GREEK = {
     "lr": r"\eta", "eps": r"\epsilon", "weight_decay": r"\lambda", "momentum": r"\mu", "dampening": r"\tau",
-    "betas[0]": r"\beta_1", "betas[1]": r"\beta_2", "betas[2]": r"\beta_3", "rho": r"\rho", "alpha": r"\alpha",
-    "gamma": r"\gamma", "t": "t",
+    "betas[0]": r"\beta_1", "betas[1]": r"\beta_2", "betas[2]": r"\beta_3", "rho": r"\rho",
+    "alpha": r"\alpha", "gamma": r"\gamma", "t": "t",
 }  # fmt: skip
 
 

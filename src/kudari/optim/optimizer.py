@@ -20,8 +20,8 @@ from kudari.compile.program import Program
 from kudari.compile.trace import Trace, takes_t, trace
 from kudari.errors import UnsupportedError
 from kudari.optim import hypers, loading
-from kudari.optim.describe import docstring
 from kudari.optim.binding import FLOATS, CpuBinding, Member, is_dense, read_numbers, real
+from kudari.optim.describe import docstring
 
 _T = TypeVar("_T")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
