@@ -201,9 +201,13 @@ def evaluate_scalar(op: str, args: tuple[float, ...]) -> float:
     try:
         return _SCALAR[op](*args)
     except ZeroDivisionError:
-        return math.nan if args[0] == 0 or math.isnan(args[0]) else math.copysign(math.inf, args[0])
-    except (OverflowError, ValueError):
-        return math.inf if op in ("exp", "pow") else math.nan
+        if args[0] == 0 or math.isnan(args[0]):
+            return math.nan
+        return math.copysign(math.inf, args[0]) * math.copysign(1.0, args[1])
+    except OverflowError:
+        return math.inf
+    except ValueError:  # a pole of pow, or a value outside a function's domain
+        return math.inf if op == "pow" and args[0] == 0 else math.nan
 
 
 def _sign(x: float) -> float:
