@@ -1,0 +1,258 @@
+"""The final model on the validation set: confusion matrix or residuals, and the worst mistakes."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Sequence
+
+from kudari.record import Evaluation, Mistake
+from kudari.report.charts import percent
+from kudari.report.markup import Markup, element, join
+from kudari.report.numbers import number, plural
+from kudari.report.scales import Scale, linear_ticks, value_scale
+
+MATRIX_CLASSES = 30
+"""With more classes the most frequent confusions are listed instead of the matrix."""
+
+PAIRS = 25
+"""Rows of that list."""
+
+MISTAKES = 24
+"""At most this many of the worst mistakes are shown."""
+
+PICTURE_CHARACTERS = 400_000
+"""Base64 characters of all pictures together; pictures beyond them are left out to keep the page small."""
+
+PIXEL_ART = 64
+"""Narrower pictures are enlarged with hard edges: each pixel is what the model saw."""
+
+BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+
+
+def evaluation_section(evaluation: Evaluation | None) -> Markup | None:
+    """The section on the final model, None where there is nothing to show."""
+    if evaluation is None:
+        return None
+    parts: list[Markup | None] = []
+    if evaluation.confusion:
+        parts.append(confusion(evaluation.classes, evaluation.confusion))
+    if evaluation.residuals:
+        parts.append(residuals(evaluation.residuals))
+    if evaluation.mistakes:
+        parts.append(mistakes(evaluation.mistakes))
+    if not any(parts):
+        return None
+    return element("section", element("h2", "Where it is right, and where not"), parts, id="evaluation")
+
+
+def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
+    """The confusion matrix as a table, or the most frequent confusions where it would be unreadable."""
+    names = [*classes, *(f"class {i}" for i in range(len(classes), len(counts)))]
+    total = sum(map(sum, counts))
+    right = sum(counts[i][i] for i in range(len(counts)))
+    summary = f"{right:,} of {total:,} validation samples right, {total - right:,} wrong."
+    if len(counts) > MATRIX_CLASSES:
+        body = _pairs(names, counts)
+        summary += f" {len(counts)} classes: the most frequent confusions."
+    else:
+        body = _matrix(names, counts)
+        summary += " Rows are the truth, columns the prediction."
+    return element(
+        "div",
+        element("h3", "Confusion matrix" if len(counts) <= MATRIX_CLASSES else "Most frequent confusions"),
+        element("p", summary, class_="note"),
+        body,
+        class_="card",
+    )
+
+
+def _matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
+    worst = max((n for i, line in enumerate(counts) for j, n in enumerate(line) if i != j), default=0)
+    head = [element("td", class_="corner")]
+    head += [element("th", element("span", n), scope="col") for n in names]
+    head.append(element("th", element("span", "right"), scope="col", class_="recall"))
+    lines = [element("tr", head)]
+    for i, line in enumerate(counts):
+        total = sum(line)
+        cells = [_cell(names, i, j, n, total, worst) for j, n in enumerate(line)]
+        recall = f"{100 * line[i] / total:.0f} %" if total else "none"
+        cells.append(element("td", recall, class_="recall"))
+        lines.append(element("tr", element("th", names[i], scope="row"), cells))
+    size = "small" if len(names) <= 6 else "many" if len(names) > 14 else ""
+    short_names = all(len(n) <= 3 for n in names)
+    table = element("table", lines, class_=f"confusion {size} {'short' if short_names else 'long'}".strip())
+    return element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Confusion matrix")
+
+
+def _cell(names: Sequence[str], i: int, j: int, count: int, total: int, worst: int) -> Markup:
+    if count == 0:
+        return element("td", class_="hit zero" if i == j else "zero")
+    # Right answers are shaded by their share of the class; confusions by their share of the most frequent
+    # one, under a root so that single mistakes stay visible.
+    strength = count / total if i == j else 0.25 + 0.75 * math.sqrt(count / worst)
+    return element(
+        "td",
+        f"{count}",
+        class_=("hit" if i == j else "miss") + (" strong" if strength > 0.55 else ""),
+        style=f"--s:{round(100 * strength)}%",
+        title=f"{names[i]} taken for {names[j]}: {count} of {total}" if i != j else f"{names[i]}: {count} of {total}",
+    )
+
+
+def _pairs(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
+    found = [(n, i, j) for i, line in enumerate(counts) for j, n in enumerate(line) if i != j and n > 0]
+    found.sort(key=lambda item: (-item[0], item[1], item[2]))
+    if not found:
+        return element("p", "No confusions at all.")
+    most = found[0][0]
+    lines = [_row("th", "Truth", "Predicted", "Samples", "Share of the class")]
+    for n, i, j in found[:PAIRS]:
+        bar = element("span", class_="bar", style=f"--f:{n / most:.2f}", aria_hidden="true")
+        share = f"{100 * n / sum(counts[i]):.0f} %"
+        lines.append(_row("td", names[i], names[j], join([bar, f"{n:,}"]), share))
+    return element("div", element("table", lines, class_="list"), class_="scroll")
+
+
+def _row(tag: str, *cells: str) -> Markup:
+    return element("tr", [element(tag, cell, scope="col" if tag == "th" else None) for cell in cells])
+
+
+def residuals(pairs: Sequence[tuple[float, float]]) -> Markup:
+    """Predicted over true values with the diagonal, and the histogram of their differences."""
+    finite = [(t, p) for t, p in pairs if math.isfinite(t) and math.isfinite(p)]
+    lost = len(pairs) - len(finite)
+    if not finite:
+        return element("p", "No prediction on the validation set is finite.", class_="note alarm")
+    note = f"{plural(len(finite), 'validation sample')}; on the line, the prediction is exact."
+    if lost:
+        note += f" {plural(lost, 'prediction')} not finite, left out."
+    return element(
+        "div",
+        element(
+            "figure",
+            element("figcaption", element("h3", "Predicted and true values")),
+            element("p", note, class_="note"),
+            _scatter(finite),
+            class_="chart",
+        ),
+        element(
+            "figure",
+            element("figcaption", element("h3", "How far off")),
+            element("p", "Predicted minus true value: how many samples.", class_="note"),
+            _histogram([p - t for t, p in finite]),
+            class_="chart",
+        ),
+        class_="pair",
+    )
+
+
+def _scatter(pairs: Sequence[tuple[float, float]]) -> Markup:
+    both = [v for pair in pairs for v in pair]
+    low, high = min(both), max(both)
+    air = 0.04 * (high - low) or 1.0
+    scale = Scale(low - air, high + air)
+    parts: list[Markup] = []
+    for value, text in scale.ticks(5):
+        at, up = percent(scale.place(value)), percent(1 - scale.place(value))
+        parts.append(element("line", x1="0", x2="100%", y1=up, y2=up, class_="grid"))
+        parts.append(element("line", x1=at, x2=at, y1="0", y2="100%", class_="grid"))
+        parts.append(element("text", text, x="-8", y=up, dy="0.32em", class_="tick y"))
+        parts.append(element("text", text, x=at, y="100%", dy="1.55em", text_anchor="middle", class_="tick"))
+    parts.append(element("line", x1="0", y1="100%", x2="100%", y2="0", class_="diagonal"))
+    dots = [
+        element("circle", cx=percent(scale.place(t)), cy=percent(1 - scale.place(p)), r=2.6) for t, p in pairs
+    ]
+    parts.append(element("g", dots, class_="dots"))
+    parts.append(element("text", "predicted", x="8", y="0", dy="1.3em", class_="tick name"))
+    parts.append(element("text", "true", x="100%", y="100%", dy="-0.7em", dx="-6", text_anchor="end", class_="tick name"))
+    title = element("title", "Predicted over true values")
+    svg = element("svg", title, parts, class_="plot square", role="img")
+    return element("div", svg, class_="canvas")
+
+
+def _histogram(differences: Sequence[float]) -> Markup:
+    low, high = min(differences), max(differences)
+    reach = max(abs(low), abs(high)) or 1.0
+    values, _ = linear_ticks(-reach, reach, 28)
+    width = values[1] - values[0]
+    first = math.floor(-reach / width)
+    counts = [0] * (-2 * first or 1)
+    for difference in differences:
+        counts[min(len(counts) - 1, max(0, math.floor(difference / width) - first))] += 1
+    x, y = Scale(first * width, -first * width), value_scale([0.0, *map(float, counts)], from_zero=True)
+    parts: list[Markup] = []
+    for value, text in y.ticks(4):
+        if value == int(value):
+            up = percent(1 - y.place(value))
+            parts.append(element("line", x1="0", x2="100%", y1=up, y2=up, class_="grid"))
+            parts.append(element("text", text, x="-8", y=up, dy="0.32em", class_="tick y"))
+    for i, count in enumerate(counts):
+        left, up = (first + i) * width, y.place(count)
+        title = element("title", f"{number(left, 3)} to {number(left + width, 3)}: {plural(count, 'sample')}")
+        box = {"x": percent(x.place(left)), "width": percent(1 / len(counts)), "y": percent(1 - up)}
+        if count:
+            parts.append(element("rect", title, height=percent(up), class_="column", **box))
+    for value, text in x.ticks(4):
+        at = percent(x.place(value))
+        parts.append(element("text", text, x=at, y="100%", dy="1.55em", text_anchor="middle", class_="tick"))
+    zero = percent(x.place(0.0))
+    parts.append(element("line", x1=zero, x2=zero, y1="0", y2="100%", class_="diagonal"))
+    parts.append(element("line", x1="0", x2="100%", y1="100%", y2="100%", class_="axis"))
+    title = element("title", "Histogram of predicted minus true value")
+    return element("div", element("svg", title, parts, class_="plot square", role="img"), class_="canvas")
+
+
+def mistakes(worst: Sequence[Mistake]) -> Markup:
+    """The worst mistakes: pictures where there are pictures, else a table."""
+    shown = worst[:MISTAKES]
+    if not any(m.picture for m in shown):
+        return element("div", element("h3", "The worst mistakes"), _mistake_table(shown), class_="card")
+    budget, figures = PICTURE_CHARACTERS, []
+    for mistake in shown:
+        fits = len(mistake.picture) <= budget and BASE64.fullmatch(mistake.picture) is not None
+        budget -= len(mistake.picture) if fits else 0
+        figures.append(_mistake_picture(mistake, fits))
+    return element(
+        "div",
+        element("h3", "The worst mistakes"),
+        element("p", "Validation samples with the largest loss, the worst first.", class_="note"),
+        element("ul", figures, class_="mistakes"),
+        class_="card",
+    )
+
+
+def _mistake_picture(mistake: Mistake, fits: bool) -> Markup:
+    sure = f"{100 * mistake.confidence:.0f} % sure" if mistake.confidence is not None else ""
+    text = f"{mistake.truth}, predicted {mistake.predicted}"
+    if fits:
+        source = f"data:image/png;base64,{mistake.picture}"
+        small = png_width(mistake.picture) < PIXEL_ART
+        alt = f"Sample {mistake.index}: {text}"
+        picture = element("img", src=source, alt=alt, class_="pixels" if small else None)
+    else:
+        picture = element("span", "picture left out", class_="missing")
+    return element(
+        "li",
+        picture,
+        element("p", element("b", mistake.truth), element("span", " taken for "), element("b", mistake.predicted)),
+        element("p", ", ".join(t for t in (sure, f"loss {number(mistake.loss, 3)}") if t), class_="quiet"),
+        element("p", mistake.index, class_="quiet file"),
+    )
+
+
+def png_width(picture: str) -> int:
+    """Width in pixels of a base64 PNG, from bytes 16 to 19 of its header; 0 if it is too short."""
+    head = base64.b64decode(picture[:32])
+    return int.from_bytes(head[16:20], "big") if len(head) >= 20 else 0
+
+
+def _mistake_table(worst: Sequence[Mistake]) -> Markup:
+    with_confidence = any(m.confidence is not None for m in worst)
+    lines = [_row("th", "Sample", "Truth", "Predicted", *(["Sure"] if with_confidence else []), "Loss")]
+    for m in worst:
+        sure = "" if m.confidence is None else f"{100 * m.confidence:.0f} %"
+        cells = [m.index, m.truth, m.predicted, *([sure] if with_confidence else []), number(m.loss, 3)]
+        lines.append(_row("td", *cells))
+    return element("div", element("table", lines, class_="list"), class_="scroll")
