@@ -100,8 +100,10 @@ def write_run(folder: Path, what: Facts, *, lines: int = 690, valid_every: int =
     """A run folder with ``lines`` training lines, and NaN from step ``broken_at`` if that is not 0."""
     run = RunDir(folder / what.name).make()
     what.write(run.facts)
+    (run.checkpoints / "step-300").mkdir(exist_ok=True)
     run.config.write_text("model:\n  kind: mlp\n  widths: [128]\noptimizer:\n  name: adamw\n  lr: 0.003\n", encoding="utf-8")
     dice = random.Random(0)
+    run.metrics.unlink(missing_ok=True)
     with MetricsWriter(run.metrics) as log:
         log.write("event", 0, {"name": "started", "text": "seed 7"})
         for step in range(1, lines + 1):
@@ -110,7 +112,7 @@ def write_run(folder: Path, what: Facts, *, lines: int = 690, valid_every: int =
             loss = 2.3 * math.exp(-9 * done**0.6) * math.exp(dice.gauss(0, 0.25)) + 0.002
             broken = broken_at and step >= broken_at
             values = {"epoch": 30 * done, "seconds": 2.14 * done, "loss": math.nan if broken else loss,
-                      "accuracy": min(1.0, 1 - 0.35 * loss), "lr": lr,
+                      "accuracy": max(0.1, 1 - 0.35 * loss), "lr": lr,
                       "grad_norm": math.inf if broken else 3 * loss**0.7 * math.exp(dice.gauss(0, 0.3)),
                       "samples_per_second": 20143 + dice.gauss(0, 900)}  # fmt: skip
             log.write("train", step, values)
@@ -167,6 +169,7 @@ def trained_digits(folder: Path) -> RunDir:
     run = RunDir(folder / what.name).make()
     run.config.write_text("data: digits\nmodel:\n  kind: mlp\n  widths: [128]\noptimizer:\n  name: adamw\n", encoding="utf-8")
     steps = 690
+    run.metrics.unlink(missing_ok=True)
     with MetricsWriter(run.metrics) as log:
         for step in range(1, steps + 1):
             pick = dice.integers(0, len(xt), 64)

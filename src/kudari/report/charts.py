@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kudari.report.markup import Markup, element, join, short
-from kudari.report.numbers import is_share, label, metric, plural
+from kudari.report.numbers import is_share, label, metric, number, plural
 from kudari.report.scales import Scale, step_scale, value_scale
 from kudari.report.series import Event, Point, Series, all_values, pick, smooth, thin
 
@@ -107,6 +107,9 @@ def _legend(chart: Chart, y: Scale) -> Markup:
         if series is None or not series.points:
             continue
         value = metric(chart.key, series.points[-1][1])
+        if chart.plain and series.finite:
+            peak = max(v for _, v in series.finite)
+            value = f"{number(peak, 3)} at its peak, {number(series.points[-1][1], 3)} at the end"
         text = element("b", value) if chart.valid is None else join([word, " ", element("b", value)])
         items.append(element("span", element("i", class_=f"key {kind}", aria_hidden="true"), text))
     if y.log:
@@ -141,10 +144,11 @@ def _axes(x: Scale, y: Scale) -> Markup:
         at = percent(1 - y.place(value))
         parts.append(element("line", x1="0", x2="100%", y1=at, y2=at, class_="grid"))
         parts.append(element("text", text, x="-8", y=at, dy="0.32em", class_="tick y"))
-    for value, text in x.ticks(5):
-        at = percent(x.place(value))
-        parts.append(element("line", x1=at, x2=at, y1="100%", y2="100%", class_="grid notch"))
-        anchor = "end" if x.place(value) > 0.97 else "start" if x.place(value) < 0.01 else "middle"
+    named = x.ticks(5)
+    for i, (value, text) in enumerate(named):
+        at, last = percent(x.place(value)), i == len(named) - 1
+        text = f"{text} steps" if last else text
+        anchor = "end" if last and x.place(value) > 0.9 else "start" if x.place(value) < 0.01 else "middle"
         parts.append(element("text", text, x=at, y="100%", dy="1.55em", text_anchor=anchor, class_="tick"))
     parts.append(element("line", x1="0", x2="100%", y1="100%", y2="100%", class_="axis"))
     return join(parts)

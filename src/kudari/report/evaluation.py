@@ -16,14 +16,20 @@ from kudari.report.scales import Scale, linear_ticks, value_scale
 MATRIX_CLASSES = 30
 """With more classes the most frequent confusions are listed instead of the matrix."""
 
-PAIRS = 25
+PAIRS = 16
 """Rows of that list."""
+
+PAIRS_BESIDE = 8
+"""Rows of the list that stands beside a small matrix."""
 
 MISTAKES = 24
 """At most this many of the worst mistakes are shown."""
 
 PICTURE_CHARACTERS = 400_000
 """Base64 characters of all pictures together; pictures beyond them are left out to keep the page small."""
+
+SHADES = ((0.8, " strong"), (0.5, " middle"))
+"""Shades from which the style sheet changes the colour of the count, for contrast."""
 
 PIXEL_ART = 64
 """Narrower pictures are enlarged with hard edges: each pixel is what the model saw."""
@@ -54,10 +60,15 @@ def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup
     right = sum(counts[i][i] for i in range(len(counts)))
     summary = f"{right:,} of {total:,} validation samples right, {total - right:,} wrong."
     if len(counts) > MATRIX_CLASSES:
-        body = _pairs(names, counts)
-        summary += f" {len(counts)} classes: the most frequent confusions."
+        body = element(
+            "div",
+            element("div", element("h4", "Which is taken for which"), _pairs(names, counts, PAIRS)),
+            element("div", element("h4", "Weakest classes"), _weakest(names, counts)),
+            class_="matrix",
+        )
     else:
-        body = _matrix(names, counts)
+        beside = element("div", element("h4", "Most frequent confusions"), _pairs(names, counts, PAIRS_BESIDE))
+        body = element("div", _matrix(names, counts), beside if right < total else None, class_="matrix")
         summary += " Rows are the truth, columns the prediction."
     return element(
         "div",
@@ -95,23 +106,32 @@ def _cell(names: Sequence[str], i: int, j: int, count: int, total: int, worst: i
     return element(
         "td",
         f"{count}",
-        class_=("hit" if i == j else "miss") + (" strong" if strength > 0.55 else ""),
+        class_=("hit" if i == j else "miss") + next((c for s, c in SHADES if strength > s), ""),
         style=f"--s:{round(100 * strength)}%",
         title=f"{names[i]} taken for {names[j]}: {count} of {total}" if i != j else f"{names[i]}: {count} of {total}",
     )
 
 
-def _pairs(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
+def _pairs(names: Sequence[str], counts: Sequence[Sequence[int]], rows: int) -> Markup:
     found = [(n, i, j) for i, line in enumerate(counts) for j, n in enumerate(line) if i != j and n > 0]
     found.sort(key=lambda item: (-item[0], item[1], item[2]))
     if not found:
         return element("p", "No confusions at all.")
     most = found[0][0]
-    lines = [_row("th", "Truth", "Predicted", "Samples", "Share of the class")]
-    for n, i, j in found[:PAIRS]:
+    lines = [_row("th", "Truth", "Predicted", "Samples", "Of class")]
+    for n, i, j in found[:rows]:
         bar = element("span", class_="bar", style=f"--f:{n / most:.2f}", aria_hidden="true")
         share = f"{100 * n / sum(counts[i]):.0f} %"
         lines.append(_row("td", names[i], names[j], join([bar, f"{n:,}"]), share))
+    return element("div", element("table", lines, class_="list"), class_="scroll")
+
+
+def _weakest(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
+    """The classes with the smallest share of right answers."""
+    found = [(line[i] / sum(line), i) for i, line in enumerate(counts) if sum(line)]
+    lines = [_row("th", "Class", "Right", "Samples")]
+    for share, i in sorted(found)[:PAIRS]:
+        lines.append(_row("td", names[i], f"{100 * share:.0f} %", f"{counts[i][i]:,} of {sum(counts[i]):,}"))
     return element("div", element("table", lines, class_="list"), class_="scroll")
 
 
@@ -238,7 +258,7 @@ def _mistake_picture(mistake: Mistake, fits: bool) -> Markup:
         picture,
         element("p", element("b", mistake.truth), element("span", " taken for "), element("b", mistake.predicted)),
         element("p", ", ".join(t for t in (sure, f"loss {number(mistake.loss, 3)}") if t), class_="quiet"),
-        element("p", mistake.index, class_="quiet file"),
+        element("p", f"sample {mistake.index}" if mistake.index.isdigit() else mistake.index, class_="quiet file"),
     )
 
 

@@ -15,7 +15,7 @@ from kudari.report import sections
 from kudari.report.charts import Chart, known_charts, line_chart
 from kudari.report.evaluation import evaluation_section
 from kudari.report.markup import Markup, element, join
-from kudari.report.series import History, read_history
+from kudari.report.series import BUCKETS, History, read_history
 
 CONFIG_CHARACTERS = 60_000
 """A longer configuration is cut, with a sentence that says so."""
@@ -101,12 +101,14 @@ def curves(facts: Facts, history: History) -> Markup:
         empty = element("p", "No metrics were logged before the run ended.", class_="note")
         return sections.section("curves", "The way down", empty)
     small = [line_chart(c) for c in drawn if not c.large]
-    legend = "Thin line: every logged step. Thick line: centred mean over about 4 % of the run. Dots: validation."
+    thinned = any(len(s.points) > 2 * BUCKETS for s in history.train.values())
+    thin = "lowest and highest of neighbouring steps" if thinned else "every logged step"
+    legend = f"Thin line: {thin}. Thick line: centred mean over about 4 % of the run. Dots: validation."
     return sections.section(
         "curves",
         "The way down",
         [line_chart(c) for c in drawn if c.large],
-        element("div", small, class_="charts") if small else None,
+        element("div", small, class_="charts thirds" if len(small) % 3 == 0 else "charts") if small else None,
         element("p", legend, class_="note"),
     )
 

@@ -10,9 +10,9 @@ from typing import Any
 from kudari.record import Choice, Decayed, Diagnosis, Facts, RunDir
 from kudari.report.markup import Child, Markup, element, join
 from kudari.report.mathml import NotUnderstood, to_mathml
-from kudari.report.numbers import duration, is_share, label, metric, number, plural
+from kudari.report.numbers import duration, label, metric, number, plural
 from kudari.report.series import Event, History, pick
-from kudari.report.text import epochs, resume_command
+from kudari.report.text import epochs, has_checkpoint, resume_command
 
 DECAY_ROWS = 400
 """Parameters listed by name; a larger model is summed up only."""
@@ -31,7 +31,7 @@ def header(facts: Facts) -> Markup:
     state = element("span", facts.status, class_=f"state {facts.status}")
     length = join([element("b", plural(facts.steps, "step")), f" ({epochs(facts.epochs)})"])
     lead = join(
-        [element("b", facts.model), ", trained for ", length, " in ", element("b", duration(facts.seconds)), "."]
+        [element("b", facts.model), ", trained for ", length, " in ", element("b", duration(facts.seconds), class_="nowrap"), "."]
     )
     return element(
         "header",
@@ -48,17 +48,16 @@ def banner(facts: Facts, run_dir: RunDir, history: History) -> Markup | None:
     parts: list[Markup] = []
     if facts.status != "finished":
         word = "was interrupted" if facts.status == "interrupted" else "failed"
-        parts.append(
-            element("p", element("strong", f"This run {word} after {plural(facts.steps, 'step')}."),
-                    " What follows is what it had learned until then. Go on from its last checkpoint with:")
-        )  # fmt: skip
-        parts.append(command(resume_command(facts, run_dir)))
+        saved = has_checkpoint(run_dir)
+        how = "Go on from its last checkpoint with:" if saved else "It left no checkpoint; start it again with:"
+        state = element("strong", f"This run {word} after {plural(facts.steps, 'step')}.")
+        parts.append(element("p", state, " Below is what it had learned until then. ", how))
+        parts.append(command(resume_command(facts, run_dir) if saved else facts.command))
     if history.first_broken is not None:
         name, step = history.first_broken
-        parts.append(
-            element("p", element("strong", f"The {name} was not finite at step {step:,}."),
-                    " A lower learning rate, gradient clipping or a look at the inputs usually helps.")
-        )  # fmt: skip
+        fact = element("strong", f"The {name} was no finite number at step {step:,}.")
+        advice = " A lower learning rate, gradient clipping or a look at the inputs usually helps."
+        parts.append(element("p", fact, advice))
     if not parts:
         return None
     return element("aside", parts, class_=f"banner {facts.status}", aria_label="State of the run")
@@ -73,11 +72,7 @@ def command(text: str) -> Markup:
 def cards(facts: Facts) -> Markup:
     """The headline numbers."""
     parameters = parameter_count(facts)
-    found = [
-        (label(key), metric(key, value), "final" + (" model" if is_share(key, value) else ""))
-        for key, value in facts.metrics.items()
-    ]
-    found = [(name, value, "") for name, value, _ in found]
+    found = [(label(key), metric(key, value), "") for key, value in facts.metrics.items()]
     found.append(("Time", duration(facts.seconds), f"{plural(facts.steps, 'step')}"))
     if facts.samples_per_second > 0:
         found.append(("Samples per second", number(facts.samples_per_second, 3), "training"))

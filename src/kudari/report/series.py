@@ -35,6 +35,12 @@ class Series:
         pairs = zip(ends, self.points, strict=False)
         return [b for a, b in pairs if not math.isfinite(b[1]) and math.isfinite(a[1])]
 
+    def add(self, step: float, value: float) -> None:
+        """Append a value; where steps go back (a resume), what was logged beyond that step is dropped."""
+        while self.points and self.points[-1][0] >= step:
+            self.points.pop()
+        self.points.append((step, value))
+
     def runs(self) -> list[list[Point]]:
         """Stretches of finite values; a line is drawn within one and never across a gap."""
         found: list[list[Point]] = [[]]
@@ -80,17 +86,13 @@ class History:
 
     @property
     def first_broken(self) -> tuple[str, int] | None:
-        """Metric and step of the first value that is not finite."""
-        broken = [
-            (step, f"{kind} {name}")
-            for kind, group in (("training", self.train), ("validation", self.valid))
-            for name, series in group.items()
-            for step, _ in series.broken[:1]
-        ]
+        """``training loss`` or ``validation loss`` and the step of its first value that is not finite."""
+        groups = (("training loss", self.train), ("validation loss", self.valid))
+        broken = [(s[0], name) for name, group in groups if "loss" in group for s in group["loss"].broken[:1]]
         if not broken:
             return None
         step, name = min(broken)
-        return name.replace("_", " "), int(step)
+        return name, int(step)
 
 
 def read_history(path: Path) -> History:
@@ -104,12 +106,14 @@ def read_history(path: Path) -> History:
             history.events.append(event)
             continue
         group = history.valid if line.get("kind") == "valid" else history.train
-        if line.get("kind") == "valid":
-            history.passes.append(line)
         step = float(line["step"])
+        if line.get("kind") == "valid":
+            while history.passes and history.passes[-1]["step"] >= step:
+                history.passes.pop()
+            history.passes.append(line)
         for key, value in line.items():
             if key not in RESERVED and isinstance(value, (int, float)) and not isinstance(value, bool):
-                group.setdefault(key, Series()).points.append((step, float(value)))
+                group.setdefault(key, Series()).add(step, float(value))
         if isinstance(line.get("epoch"), (int, float)) and step > 0:
             history.epoch_of = (step, float(line["epoch"]))
     return history
@@ -164,8 +168,9 @@ def means(points: Sequence[Point], count: int) -> list[Point]:
 
 
 def smooth(points: Sequence[Point], share: float = 0.04) -> list[Point]:
-    """Centred mean over a share of the points, narrower at the ends, so that the line does not lag.
+    """Centred mean over a share of the points, so that the line does not lag.
 
+    At the beginning the window narrows, because there a curve falls steeply; at the end it is cut off.
     Two passes: a single box leaves corners where a spike enters and leaves it.
 
     Example:
@@ -177,8 +182,8 @@ def smooth(points: Sequence[Point], share: float = 0.04) -> list[Point]:
     values = [v for _, v in few]
     for _ in range(2):
         # Sums of each window, no running total: one huge spike would wipe out the digits of all that follows.
-        reach = [min(half, i, len(values) - 1 - i) for i in range(len(values))]
-        values = [sum(values[i - r : i + r + 1]) / (2 * r + 1) for i, r in enumerate(reach)]
+        windows = [values[max(0, i - half) : i + min(half, i) + 1] for i in range(len(values))]
+        values = [sum(window) / len(window) for window in windows]
     return [(step, value) for (step, _), value in zip(few, values, strict=True)]
 
 

@@ -23,6 +23,13 @@ def resume_command(facts: Facts, run_dir: RunDir | None = None) -> str:
     return f"kudari.fit(..., resume={folder!r})"
 
 
+def has_checkpoint(run_dir: RunDir | None) -> bool:
+    """Whether there is something to resume from; taken for granted where the folder is not known."""
+    if run_dir is None:
+        return True
+    return run_dir.checkpoints.is_dir() and any(not p.name.startswith(".") for p in run_dir.checkpoints.iterdir())
+
+
 def text_summary(facts: Facts, run_dir: RunDir | None = None) -> str:
     """Summarise a run in a few lines for the terminal; no colour, no trailing newline.
 
@@ -50,7 +57,8 @@ def text_summary(facts: Facts, run_dir: RunDir | None = None) -> str:
         lines.append(f"  and {plural(len(alarms) - 3, 'more finding')} in the report")
     lines.append(f"Report: {run_path(facts, run_dir)}/report.html")
     if facts.status != "finished":
-        lines.append(f"Next:   {resume_command(facts, run_dir)}")
+        following = resume_command(facts, run_dir) if has_checkpoint(run_dir) else facts.command
+        lines.append(f"Next:   {following}")
     elif run_dir is None or run_dir.pipeline.exists():
         lines.append(f"Next:   kudari predict {run_path(facts, run_dir)} FILE")
     return "\n".join(lines)
