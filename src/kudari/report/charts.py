@@ -127,8 +127,9 @@ def describe(chart: Chart) -> str:
         first, last = finite[0], finite[-1]
         low, high = min(v for _, v in finite), max(v for _, v in finite)
         parts.append(
-            f"{word}: from {metric(chart.key, first[1])} at step {first[0]:,.0f} to {metric(chart.key, last[1])} "
-            f"at step {last[0]:,.0f}, between {metric(chart.key, low)} and {metric(chart.key, high)}."
+            f"{word}: from {metric(chart.key, first[1])} at step {first[0]:,.0f} to "
+            f"{metric(chart.key, last[1])} at step {last[0]:,.0f}, "
+            f"between {metric(chart.key, low)} and {metric(chart.key, high)}."
         )
     return " ".join(parts) or "No finite values."
 
@@ -255,7 +256,7 @@ def _readout(chart: Chart, x: Scale, y: Scale) -> Markup:
             continue
         points = series.finite
         if kind == "train" and not chart.plain:
-            points = [p for run in series.runs() for p in smooth(run)]
+            word, points = "training, mean", [p for run in series.runs() for p in smooth(run)]
         lines.append({"kind": kind, "name": word, "points": _places(chart.key, pick(points, HOVER), x, y)})
     data = {"low": x.low, "high": x.high, "epochs": chart.epochs_per_step, "lines": lines}
     # "<" is the only character that could end the script element early.
@@ -268,10 +269,21 @@ def _places(key: str, points: Sequence[Point], x: Scale, y: Scale) -> list[tuple
 
 
 def known_charts(
-    train: Mapping[str, Series], valid: Mapping[str, Series], events: tuple[Event, ...], epochs_per_step: float
+    train: Mapping[str, Series],
+    valid: Mapping[str, Series],
+    events: tuple[Event, ...],
+    epochs_per_step: float,
 ) -> tuple[Chart | None, list[Chart]]:
     """The loss chart (None without a loss) and the others, metrics before learning rate and gradient norm."""
-    best = {"loss": "min", "accuracy": "max", "f1": "max", "mae": "min", "rmse": "min", "mse": "min", "r2": "max"}
+    best = {
+        "loss": "min",
+        "accuracy": "max",
+        "f1": "max",
+        "mae": "min",
+        "rmse": "min",
+        "mse": "min",
+        "r2": "max",
+    }
     last = ("lr", "grad_norm", "samples_per_second")
     names = [n for n in dict.fromkeys([*train, *valid]) if n not in ("loss", *last)]
     names += [n for n in last if n in train]

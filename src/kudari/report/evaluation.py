@@ -8,10 +8,9 @@ import re
 from collections.abc import Sequence
 
 from kudari.record import Evaluation, Mistake
-from kudari.report.charts import percent
 from kudari.report.markup import Markup, element, join
-from kudari.report.numbers import number, plural
-from kudari.report.scales import Scale, linear_ticks, value_scale
+from kudari.report.numbers import number
+from kudari.report.residuals import residuals
 
 MATRIX_CLASSES = 30
 """With more classes the most frequent confusions are listed instead of the matrix."""
@@ -67,7 +66,9 @@ def confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup
             class_="matrix",
         )
     else:
-        beside = element("div", element("h4", "Most frequent confusions"), _pairs(names, counts, PAIRS_BESIDE))
+        beside = element(
+            "div", element("h4", "Most frequent confusions"), _pairs(names, counts, PAIRS_BESIDE)
+        )
         body = element("div", _matrix(names, counts), beside if right < total else None, class_="matrix")
         summary += " Rows are the truth, columns the prediction."
     return element(
@@ -108,7 +109,9 @@ def _cell(names: Sequence[str], i: int, j: int, count: int, total: int, worst: i
         f"{count}",
         class_=("hit" if i == j else "miss") + next((c for s, c in SHADES if strength > s), ""),
         style=f"--s:{round(100 * strength)}%",
-        title=f"{names[i]} taken for {names[j]}: {count} of {total}" if i != j else f"{names[i]}: {count} of {total}",
+        title=f"{names[i]} taken for {names[j]}: {count} of {total}"
+        if i != j
+        else f"{names[i]}: {count} of {total}",
     )
 
 
@@ -137,91 +140,6 @@ def _weakest(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
 
 def _row(tag: str, *cells: str) -> Markup:
     return element("tr", [element(tag, cell, scope="col" if tag == "th" else None) for cell in cells])
-
-
-def residuals(pairs: Sequence[tuple[float, float]]) -> Markup:
-    """Predicted over true values with the diagonal, and the histogram of their differences."""
-    finite = [(t, p) for t, p in pairs if math.isfinite(t) and math.isfinite(p)]
-    lost = len(pairs) - len(finite)
-    if not finite:
-        return element("p", "No prediction on the validation set is finite.", class_="note alarm")
-    note = f"{plural(len(finite), 'validation sample')}; on the line, the prediction is exact."
-    if lost:
-        note += f" {plural(lost, 'prediction')} not finite, left out."
-    return element(
-        "div",
-        element(
-            "figure",
-            element("figcaption", element("h3", "Predicted and true values")),
-            element("p", note, class_="note"),
-            _scatter(finite),
-            class_="chart",
-        ),
-        element(
-            "figure",
-            element("figcaption", element("h3", "How far off")),
-            element("p", "Predicted minus true value: how many samples.", class_="note"),
-            _histogram([p - t for t, p in finite]),
-            class_="chart",
-        ),
-        class_="pair",
-    )
-
-
-def _scatter(pairs: Sequence[tuple[float, float]]) -> Markup:
-    both = [v for pair in pairs for v in pair]
-    low, high = min(both), max(both)
-    air = 0.04 * (high - low) or 1.0
-    scale = Scale(low - air, high + air)
-    parts: list[Markup] = []
-    for value, text in scale.ticks(5):
-        at, up = percent(scale.place(value)), percent(1 - scale.place(value))
-        parts.append(element("line", x1="0", x2="100%", y1=up, y2=up, class_="grid"))
-        parts.append(element("line", x1=at, x2=at, y1="0", y2="100%", class_="grid"))
-        parts.append(element("text", text, x="-8", y=up, dy="0.32em", class_="tick y"))
-        parts.append(element("text", text, x=at, y="100%", dy="1.55em", text_anchor="middle", class_="tick"))
-    parts.append(element("line", x1="0", y1="100%", x2="100%", y2="0", class_="diagonal"))
-    dots = [
-        element("circle", cx=percent(scale.place(t)), cy=percent(1 - scale.place(p)), r=2.6) for t, p in pairs
-    ]
-    parts.append(element("g", dots, class_="dots"))
-    parts.append(element("text", "predicted", x="8", y="0", dy="1.3em", class_="tick name"))
-    parts.append(element("text", "true", x="100%", y="100%", dy="-0.7em", dx="-6", text_anchor="end", class_="tick name"))
-    title = element("title", "Predicted over true values")
-    svg = element("svg", title, parts, class_="plot square", role="img")
-    return element("div", svg, class_="canvas")
-
-
-def _histogram(differences: Sequence[float]) -> Markup:
-    low, high = min(differences), max(differences)
-    reach = max(abs(low), abs(high)) or 1.0
-    values, _ = linear_ticks(-reach, reach, 28)
-    width = values[1] - values[0]
-    first = math.floor(-reach / width)
-    counts = [0] * (-2 * first or 1)
-    for difference in differences:
-        counts[min(len(counts) - 1, max(0, math.floor(difference / width) - first))] += 1
-    x, y = Scale(first * width, -first * width), value_scale([0.0, *map(float, counts)], from_zero=True)
-    parts: list[Markup] = []
-    for value, text in y.ticks(4):
-        if value == int(value):
-            up = percent(1 - y.place(value))
-            parts.append(element("line", x1="0", x2="100%", y1=up, y2=up, class_="grid"))
-            parts.append(element("text", text, x="-8", y=up, dy="0.32em", class_="tick y"))
-    for i, count in enumerate(counts):
-        left, up = (first + i) * width, y.place(count)
-        title = element("title", f"{number(left, 3)} to {number(left + width, 3)}: {plural(count, 'sample')}")
-        box = {"x": percent(x.place(left)), "width": percent(1 / len(counts)), "y": percent(1 - up)}
-        if count:
-            parts.append(element("rect", title, height=percent(up), class_="column", **box))
-    for value, text in x.ticks(4):
-        at = percent(x.place(value))
-        parts.append(element("text", text, x=at, y="100%", dy="1.55em", text_anchor="middle", class_="tick"))
-    zero = percent(x.place(0.0))
-    parts.append(element("line", x1=zero, x2=zero, y1="0", y2="100%", class_="diagonal"))
-    parts.append(element("line", x1="0", x2="100%", y1="100%", y2="100%", class_="axis"))
-    title = element("title", "Histogram of predicted minus true value")
-    return element("div", element("svg", title, parts, class_="plot square", role="img"), class_="canvas")
 
 
 def mistakes(worst: Sequence[Mistake]) -> Markup:
@@ -256,9 +174,13 @@ def _mistake_picture(mistake: Mistake, fits: bool) -> Markup:
     return element(
         "li",
         picture,
-        element("p", element("b", mistake.truth), element("span", " taken for "), element("b", mistake.predicted)),
+        element(
+            "p", element("b", mistake.truth), element("span", " taken for "), element("b", mistake.predicted)
+        ),
         element("p", ", ".join(t for t in (sure, f"loss {number(mistake.loss, 3)}") if t), class_="quiet"),
-        element("p", f"sample {mistake.index}" if mistake.index.isdigit() else mistake.index, class_="quiet file"),
+        element(
+            "p", f"sample {mistake.index}" if mistake.index.isdigit() else mistake.index, class_="quiet file"
+        ),
     )
 
 

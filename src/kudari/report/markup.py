@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
+from typing import TypeAlias
 
 VOID = frozenset({"meta", "link", "img", "br", "hr", "input"})
 """Elements of HTML that have no end tag."""
@@ -15,7 +16,7 @@ class Markup(str):
     __slots__ = ()
 
 
-Child = str | Iterable[str] | None
+Child: TypeAlias = "str | Iterable[Child] | None"
 Value = str | float | bool | None
 
 

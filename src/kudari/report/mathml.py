@@ -9,47 +9,24 @@ from __future__ import annotations
 
 import re
 
+from kudari.report.latex_names import (
+    ACCENTS,
+    FENCES,
+    FUNCTIONS,
+    GREEK,
+    IGNORED,
+    LINES,
+    OPERATORS,
+    SPACES,
+    STYLES,
+    TEXTS,
+)
 from kudari.report.markup import Markup, element, join
 
 
 class NotUnderstood(ValueError):  # noqa: N818  # not an error of the user: the caller falls back to the source
     """A piece of LaTeX outside the subset."""
 
-
-GREEK = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ϵ", "varepsilon": "ε", "zeta": "ζ",
-    "eta": "η", "theta": "θ", "iota": "ι", "kappa": "κ", "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ",
-    "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ", "upsilon": "υ", "phi": "ϕ", "varphi": "φ", "chi": "χ",
-    "psi": "ψ", "omega": "ω", "Gamma": "Γ", "Delta": "Δ", "Theta": "Θ", "Lambda": "Λ", "Xi": "Ξ", "Pi": "Π",
-    "Sigma": "Σ", "Phi": "Φ", "Psi": "Ψ", "Omega": "Ω", "ell": "ℓ", "infty": "∞", "nabla": "∇", "partial": "∂",
-    "top": "⊤", "emptyset": "∅",
-}  # fmt: skip
-OPERATORS = {
-    "cdot": "⋅", "times": "×", "odot": "⊙", "otimes": "⊗", "oplus": "⊕", "circ": "∘", "div": "÷", "pm": "±",
-    "mp": "∓", "leftarrow": "←", "gets": "←", "rightarrow": "→", "to": "→", "mapsto": "↦", "le": "≤", "leq": "≤",
-    "ge": "≥", "geq": "≥", "lt": "<", "gt": ">", "ne": "≠", "neq": "≠", "in": "∈", "approx": "≈", "equiv": "≡",
-    "sim": "∼", "propto": "∝", "ll": "≪", "gg": "≫", "sum": "∑", "prod": "∏", "ldots": "…", "dots": "…",
-    "cdots": "⋯", "colon": ":", "mid": "∣", "vert": "|", "Vert": "‖", "|": "‖", "land": "∧", "lor": "∨",
-    "neg": "¬", "forall": "∀", "lbrace": "{", "rbrace": "}", "{": "{", "}": "}", "ast": "∗", "star": "⋆",
-    "prime": "′", "%": "%", "_": "_", "#": "#", "&": "&", "$": "$",
-}  # fmt: skip
-FENCES = {
-    "(": "(", ")": ")", "[": "[", "]": "]", "|": "|", "/": "/", ".": "", "\\{": "{", "\\}": "}", "\\|": "‖",
-    "\\lbrace": "{", "\\rbrace": "}", "\\vert": "|", "\\Vert": "‖", "\\lvert": "|", "\\rvert": "|",
-    "\\lVert": "‖", "\\rVert": "‖", "\\langle": "⟨", "\\rangle": "⟩", "\\lfloor": "⌊", "\\rfloor": "⌋",
-    "\\lceil": "⌈", "\\rceil": "⌉",
-}  # fmt: skip
-ACCENTS = {"hat": "^", "widehat": "^", "bar": "¯", "overline": "¯", "tilde": "~", "widetilde": "~", "dot": "˙",
-           "ddot": "¨", "vec": "→", "check": "ˇ"}  # fmt: skip
-FUNCTIONS = frozenset({"min", "max", "log", "exp", "ln", "sin", "cos", "tan", "tanh", "sup", "inf", "det",
-                       "lim", "arg", "sign", "clip", "Pr"})  # fmt: skip
-SPACES = {",": "0.17em", ":": "0.22em", ";": "0.28em", "!": "-0.17em", " ": "0.3em", "quad": "1em", "qquad": "2em"}
-STYLES = {"mathrm": "normal", "mathbf": "bold", "mathit": "italic", "boldsymbol": "bold", "bm": "bold",
-          "mathsf": "normal", "mathtt": "normal", "operatorname": "normal", "mathcal": "italic"}  # fmt: skip
-TEXTS = frozenset({"text", "textrm", "textbf", "textit", "mbox", "texttt"})
-IGNORED = frozenset({"displaystyle", "textstyle", "limits", "nolimits", "nonumber", "notag", "mathstrut",
-                     "big", "Big", "bigl", "bigr", "Bigl", "Bigr"})  # fmt: skip
-LINES = frozenset({"aligned", "align", "align*", "split", "gathered", "gather", "gather*", "array"})
 
 TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|[0-9]+(?:\.[0-9]+)?|\s+|.", re.DOTALL)
 
@@ -84,17 +61,17 @@ class _Parser:
         self.at = 0
 
     def peek(self) -> str | None:
-        """The next token that is not a space, None at the end."""
+        """The next piece that is not a space, None at the end."""
         while self.at < len(self.tokens) and self.tokens[self.at] == " ":
             self.at += 1
         return self.tokens[self.at] if self.at < len(self.tokens) else None
 
     def take(self) -> str:
-        token = self.peek()
-        if token is None:
+        piece = self.peek()
+        if piece is None:
             raise NotUnderstood("the formula ends too early")
         self.at += 1
-        return token
+        return piece
 
     def expect(self, wanted: str) -> None:
         found = self.take()
@@ -104,36 +81,37 @@ class _Parser:
     def raw_group(self) -> str:
         """The text between braces as it stands, for ``\\text`` and ``\\operatorname``."""
         self.expect("{")
-        depth, found = 1, []
+        depth = 1
+        found: list[str] = []
         while True:
             if self.at >= len(self.tokens):
                 raise NotUnderstood("a brace is not closed")
-            token = self.tokens[self.at]
+            piece = self.tokens[self.at]
             self.at += 1
-            depth += (token == "{") - (token == "}")
+            depth += (piece == "{") - (piece == "}")
             if depth == 0:
                 return "".join(found)
-            if token.startswith("\\") and token[1:] not in {"_", "%", "&", " ", ",", "#"}:
-                raise NotUnderstood(f"{token} inside text")
-            if token not in "{}":
-                found.append(" " if token in ("\\ ", "\\,") else token.removeprefix("\\"))
+            if piece.startswith("\\") and piece[1:] not in {"_", "%", "&", " ", ",", "#"}:
+                raise NotUnderstood(f"{piece} inside text")
+            if piece not in "{}":
+                found.append(" " if piece in ("\\ ", "\\,") else piece.removeprefix("\\"))
 
     def table(self, until: str | None) -> Markup:
         """Rows and cells up to ``\\end`` or the end; a single cell stays a plain row."""
         rows: list[list[Markup]] = [[]]
         while True:
             rows[-1].append(row(self.row({"&", "\\\\", "\\end"})))
-            token = self.peek()
-            if token is None:
+            piece = self.peek()
+            if piece is None:
                 if until is not None:
                     raise NotUnderstood(f"\\begin{{{until}}} is not ended")
                 break
             self.at += 1
-            if token == "\\end":
+            if piece == "\\end":
                 if self.raw_group() != until:
                     raise NotUnderstood("\\end does not match \\begin")
                 break
-            if token == "\\\\":
+            if piece == "\\\\":
                 if self.peek() == "[":
                     while self.take() != "]":
                         pass
@@ -146,30 +124,30 @@ class _Parser:
         return element("mtable", cells, class_="lines", displaystyle="true")
 
     def row(self, stop: set[str]) -> list[Markup]:
-        """Items up to a stopping token, which is left for the caller."""
+        """Items up to a stopping piece, which is left for the caller."""
         items: list[Markup] = []
         while True:
-            token = self.peek()
-            if token is None or token in stop:
+            piece = self.peek()
+            if piece is None or piece in stop:
                 return items
-            if token == "}" or token == "\\right":
-                raise NotUnderstood(f"{token} without its beginning")
+            if piece == "}" or piece == "\\right":
+                raise NotUnderstood(f"{piece} without its beginning")
             items.append(self.scripted())
 
     def scripted(self) -> Markup:
         """One atom with the scripts behind it."""
-        token = self.peek()
-        base = element("mrow") if token in ("^", "_") else self.atom()
+        piece = self.peek()
+        base = element("mrow") if piece in ("^", "_") else self.atom()
         lower: Markup | None = None
         upper: Markup | None = None
-        while (token := self.peek()) in ("^", "_", "'"):
+        while (piece := self.peek()) in ("^", "_", "'"):
             self.at += 1
-            if token == "_":
+            if piece == "_":
                 if lower is not None:
                     raise NotUnderstood("two subscripts")
                 lower = self.argument()
             else:
-                script = self.argument() if token == "^" else element("mo", "′")
+                script = self.argument() if piece == "^" else element("mo", "′")
                 upper = script if upper is None else element("mrow", upper, script)
         above = base in UNDER
         if lower is not None and upper is not None:
@@ -182,35 +160,35 @@ class _Parser:
 
     def argument(self) -> Markup:
         """A group in braces or a single atom."""
-        token = self.peek()
-        if token is not None and len(token) > 1 and token.isdigit():
+        piece = self.peek()
+        if piece is not None and len(piece) > 1 and piece.isdigit():
             # LaTeX takes one digit: x^23 is x² followed by 3.
-            self.tokens[self.at : self.at + 1] = list(token)
+            self.tokens[self.at : self.at + 1] = list(piece)
         return self.atom()
 
     def atom(self) -> Markup:
-        token = self.take()
-        if token == "{":
+        piece = self.take()
+        if piece == "{":
             if self.peek() == "\\rm":
                 raise NotUnderstood("\\rm")
             items = self.row({"}"})
             self.expect("}")
             return row(items)
-        if token.startswith("\\"):
-            return self.command(token[1:])
-        if token[0].isdigit():
-            return element("mn", token)
-        if token.isalpha():
-            return element("mi", token)
-        if token == "-":
+        if piece.startswith("\\"):
+            return self.command(piece[1:])
+        if piece[0].isdigit():
+            return element("mn", piece)
+        if piece.isalpha():
+            return element("mi", piece)
+        if piece == "-":
             return element("mo", "−")
-        if token in "()[]":
-            return element("mo", token, stretchy="false")
-        if token in "+=<>,;:!/*|.":
-            return element("mo", token)
-        if token == "~":
+        if piece in "()[]":
+            return element("mo", piece, stretchy="false")
+        if piece in "+=<>,;:!/*|.":
+            return element("mo", piece)
+        if piece == "~":
             return element("mspace", width="0.3em")
-        raise NotUnderstood(f"the character {token!r}")
+        raise NotUnderstood(f"the character {piece!r}")
 
     def command(self, name: str) -> Markup:
         if name in GREEK:
@@ -229,16 +207,14 @@ class _Parser:
         if name in STYLES:
             return self.styled(name)
         if name in ACCENTS:
-            mark = element("mo", ACCENTS[name], stretchy="true" if name.startswith(("wide", "over")) else "false")
+            mark = element(
+                "mo", ACCENTS[name], stretchy="true" if name.startswith(("wide", "over")) else "false"
+            )
             return element("mover", self.argument(), mark, accent="true")
         if "\\" + name in FENCES:
             return element("mo", FENCES["\\" + name], stretchy="false")
-        method = getattr(self, f"_{name}", None)
-        if name in {"frac", "sqrt", "left", "begin", "mathbb", "underbrace"} and method is not None:
-            found: Markup = method()
-            return found
-        if name in {"tfrac", "dfrac"}:
-            return self._frac()
+        if name in STRUCTURES:
+            return STRUCTURES[name](self)
         raise NotUnderstood(f"\\{name}")
 
     def function(self, name: str) -> Markup:
@@ -256,17 +232,16 @@ class _Parser:
             raise NotUnderstood(f"\\{name} of {text!r}")
         if name == "operatorname":
             return self.function(text)
-        style = STYLES[name]
         if text.isdigit():
             return element("mn", text)
-        class_ = {"bold": "bold", "italic": None, "normal": None}[style]
+        style = STYLES[name]
         variant = "normal" if style != "italic" and len(text) == 1 else None
-        return element("mi", text, mathvariant=variant, class_=class_)
+        return element("mi", text, mathvariant=variant, class_="bold" if style == "bold" else None)
 
-    def _frac(self) -> Markup:
+    def fraction(self) -> Markup:
         return element("mfrac", self.argument(), self.argument())
 
-    def _sqrt(self) -> Markup:
+    def root(self) -> Markup:
         if self.peek() != "[":
             return element("msqrt", self.argument())
         self.take()
@@ -274,7 +249,7 @@ class _Parser:
         self.expect("]")
         return element("mroot", self.argument(), degree)
 
-    def _left(self) -> Markup:
+    def fenced(self) -> Markup:
         start = self.fence()
         items = self.row({"\\right"})
         self.expect("\\right")
@@ -282,12 +257,12 @@ class _Parser:
         return element("mrow", _fence(start, "prefix"), items, _fence(end, "postfix"))
 
     def fence(self) -> str:
-        token = self.take()
-        if token not in FENCES:
-            raise NotUnderstood(f"the fence {token!r}")
-        return FENCES[token]
+        piece = self.take()
+        if piece not in FENCES:
+            raise NotUnderstood(f"the fence {piece!r}")
+        return FENCES[piece]
 
-    def _begin(self) -> Markup:
+    def environment(self) -> Markup:
         name = self.raw_group()
         if name in LINES:
             if name == "array":
@@ -297,19 +272,31 @@ class _Parser:
             return element("mrow", _fence("{", "prefix"), self.table(until=name))
         raise NotUnderstood(f"\\begin{{{name}}}")
 
-    def _mathbb(self) -> Markup:
+    def mathbb(self) -> Markup:
         text = self.raw_group() if self.peek() == "{" else self.take()
         letters = {"R": "ℝ", "E": "𝔼", "N": "ℕ", "Z": "ℤ", "C": "ℂ", "P": "ℙ", "1": "𝟙", "V": "𝕍"}
         if text not in letters:
             raise NotUnderstood(f"\\mathbb{{{text}}}")
         return element("mi", letters[text], mathvariant="normal")
 
-    def _underbrace(self) -> Markup:
+    def underbrace(self) -> Markup:
         braced = element("munder", self.argument(), element("mo", "⏟", stretchy="true"))
         if self.peek() != "_":
             return braced
         self.take()
         return element("munder", braced, self.argument())
+
+
+STRUCTURES = {
+    "frac": _Parser.fraction,
+    "dfrac": _Parser.fraction,
+    "tfrac": _Parser.fraction,
+    "sqrt": _Parser.root,
+    "left": _Parser.fenced,
+    "begin": _Parser.environment,
+    "mathbb": _Parser.mathbb,
+    "underbrace": _Parser.underbrace,
+}
 
 
 def _fence(text: str, form: str) -> Markup | None:

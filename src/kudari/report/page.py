@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from importlib import resources
-
 from pathlib import Path
 
 from kudari.errors import ArgumentError
@@ -37,7 +35,8 @@ def write_report(run_dir: RunDir) -> Path:
     JavaScript. It is written beside its final place and moved there, so a reader never sees half of it.
 
     Args:
-        run_dir: the run; ``facts.json`` is needed, ``metrics.jsonl`` and ``config.yaml`` are drawn if they exist.
+        run_dir: the run; ``facts.json`` is needed, ``metrics.jsonl`` and ``config.yaml`` are drawn
+            if they exist.
 
     Raises:
         ArgumentError: there is no ``facts.json``.
@@ -57,7 +56,7 @@ def write_report(run_dir: RunDir) -> Path:
     page = render(facts, read_history(run_dir.metrics), config, run_dir)
     draft = run_dir.report.with_suffix(".html.tmp")
     draft.write_text(page, encoding="utf-8")
-    os.replace(draft, run_dir.report)
+    draft.replace(run_dir.report)
     return run_dir.report
 
 
@@ -82,7 +81,9 @@ def render(facts: Facts, history: History, config: str, run_dir: RunDir) -> str:
         body,
         id="top",
     )
-    footer = element("footer", element("p", "Made by Kudari. This page is one file, opens offline and sends nothing."))
+    footer = element(
+        "footer", element("p", "Made by Kudari. This page is one file, opens offline and sends nothing.")
+    )
     return document(f"{facts.name} · Kudari", join([content, footer]))
 
 
@@ -95,7 +96,9 @@ def navigation(body: Markup) -> Markup:
 def curves(facts: Facts, history: History) -> Markup:
     """The loss, large, and every other metric that was logged."""
     step, epoch = history.epoch_of
-    loss, others = known_charts(history.train, history.valid, tuple(history.events), epoch / step if step else 0.0)
+    loss, others = known_charts(
+        history.train, history.valid, tuple(history.events), epoch / step if step else 0.0
+    )
     drawn = [c for c in (loss, *others) if c is not None and _has_points(c)]
     if not drawn:
         empty = element("p", "No metrics were logged before the run ended.", class_="note")
@@ -131,7 +134,9 @@ def document(title: str, body: Markup) -> str:
         element("link", rel="icon", href="data:,"),
         element("style", Markup(style)),
     ]
-    page = element("html", element("head", head), element("body", body, element("script", Markup(script))), lang="en")
+    page = element(
+        "html", element("head", head), element("body", body, element("script", Markup(script))), lang="en"
+    )
     return f"<!doctype html>\n{page}\n"
 
 

@@ -12,6 +12,13 @@ LOG_FROM = 30.0
 """An axis is logarithmic where the largest value is this many times the smallest."""
 
 
+LARGEST = 1e100
+"""Values beyond are drawn at the end of the axis: their differences would overflow."""
+
+SMALLEST = 1e-100
+"""Values below this are drawn at the low end of a logarithmic axis."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """An axis from ``low`` to ``high``, linear or logarithmic.
@@ -78,11 +85,17 @@ def linear_ticks(low: float, high: float, wanted: int) -> tuple[list[float], int
     """
     raw = (high - low) / max(1, wanted)
     power = math.floor(math.log10(raw))
-    base = raw / 10.0**power
-    step = next(m for m in (1, 2, 5, 10) if base <= m * 1.0001) * 10.0**power
+    steps = [m * 10.0**k for k in (power - 1, power, power + 1) for m in (1, 2, 5)]
+    # The first step that is not too fine, or the one before it where that would leave fewer than four.
+    at = next(i for i, step in enumerate(steps) if raw <= step * 1.0001)
+    if math.floor(high / steps[at] + 1e-9) - math.ceil(low / steps[at] - 1e-9) < 3:
+        at -= 1
+    step = steps[at]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, decimals + 2) if decimals < 12 else i * step for i in range(first, last + 1)], decimals
+    return [
+        round(i * step, decimals + 2) if decimals < 12 else i * step for i in range(first, last + 1)
+    ], decimals
 
 
 def log_ticks(low: float, high: float, wanted: int) -> list[tuple[float, str]]:
@@ -105,20 +118,28 @@ def value_scale(values: Iterable[float], *, share: bool = False, from_zero: bool
         share: values are fractions read in percent; never logarithmic and never beyond 0 and 1.
         from_zero: the axis is linear and begins at 0 (learning rates, throughput).
     """
-    finite = [v for v in values if math.isfinite(v)]
+    finite = [v for v in values if abs(v) <= LARGEST]
     if not finite:
         return Scale(0.0, 1.0, share=share)
     low, high = min(finite), max(finite)
-    if not share and not from_zero and low > 0 and high / low >= LOG_FROM:
+    if not share and not from_zero and low > 0 and high >= LOG_FROM * max(low, SMALLEST):
+        low = max(low, SMALLEST)
         ratio = (high / low) ** 0.04
         return Scale(low / ratio, high * ratio, log=True)
-    air = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    space = air(low, high)
     if low >= 0 and (from_zero or low < 0.3 * high):
         bottom = 0.0
     else:
-        bottom = max(0.0, low - air) if share else low - air
-    top = min(1.0, high + air) if share else high + air
-    return Scale(bottom, max(top, bottom + 1e-300) if top > bottom else bottom + 1.0, share=share)
+        bottom = max(0.0, low - space) if share else low - space
+    return Scale(bottom, min(1.0, high + space) if share else high + space, share=share)
+
+
+def air(low: float, high: float) -> float:
+    """Room to leave beyond the outermost values; a tenth of the value where all are (nearly) the same."""
+    size = max(abs(low), abs(high))
+    if high - low > max(1e-9 * size, SMALLEST):
+        return 0.06 * (high - low)
+    return 0.1 * size if size > SMALLEST else 1.0
 
 
 def step_scale(steps: Iterable[float]) -> Scale:

@@ -1,4 +1,4 @@
-"""The sections of the page that are words and tables: each takes facts and returns markup, or None if empty."""
+"""The sections of the page that are words and tables: each takes facts and returns markup."""
 
 from __future__ import annotations
 
@@ -31,7 +31,14 @@ def header(facts: Facts) -> Markup:
     state = element("span", facts.status, class_=f"state {facts.status}")
     length = join([element("b", plural(facts.steps, "step")), f" ({epochs(facts.epochs)})"])
     lead = join(
-        [element("b", facts.model), ", trained for ", length, " in ", element("b", duration(facts.seconds), class_="nowrap"), "."]
+        [
+            element("b", facts.model),
+            ", trained for ",
+            length,
+            " in ",
+            element("b", duration(facts.seconds), class_="nowrap"),
+            ".",
+        ]
     )
     return element(
         "header",
@@ -49,7 +56,9 @@ def banner(facts: Facts, run_dir: RunDir, history: History) -> Markup | None:
     if facts.status != "finished":
         word = "was interrupted" if facts.status == "interrupted" else "failed"
         saved = has_checkpoint(run_dir)
-        how = "Go on from its last checkpoint with:" if saved else "It left no checkpoint; start it again with:"
+        how = (
+            "Go on from its last checkpoint with:" if saved else "It left no checkpoint; start it again with:"
+        )
         state = element("strong", f"This run {word} after {plural(facts.steps, 'step')}.")
         parts.append(element("p", state, " Below is what it had learned until then. ", how))
         parts.append(command(resume_command(facts, run_dir) if saved else facts.command))
@@ -77,7 +86,9 @@ def cards(facts: Facts) -> Markup:
     if facts.samples_per_second > 0:
         found.append(("Samples per second", number(facts.samples_per_second, 3), "training"))
     if parameters:
-        found.append(("Parameters", number(float(parameters), 3) if parameters >= 10**9 else f"{parameters:,}", ""))
+        found.append(
+            ("Parameters", number(float(parameters), 3) if parameters >= 10**9 else f"{parameters:,}", "")
+        )
     items = [
         element("div", element("dt", name), element("dd", value, element("small", hint) if hint else None))
         for name, value, hint in found
@@ -104,7 +115,9 @@ def findings(diagnoses: Sequence[Diagnosis]) -> Markup | None:
         items.append(
             element(
                 "li",
-                element("p", element("span", found.severity, class_="severity"), " ", element("code", found.fault)),
+                element(
+                    "p", element("span", found.severity, class_="severity"), " ", element("code", found.fault)
+                ),
                 element("p", found.message),
                 element("p", element("b", "Fix: "), found.fix) if found.fix else None,
                 element("p", element("code", place), class_="quiet") if place else None,
@@ -148,7 +161,9 @@ def formula(latex: str) -> Markup | None:
         drawn = to_mathml(latex)
     except NotUnderstood:
         return element("pre", element("code", latex.strip()), class_="formula source")
-    return element("div", drawn, class_="formula scroll", tabindex="0", role="region", aria_label="Update rule")
+    return element(
+        "div", drawn, class_="formula scroll", tabindex="0", role="region", aria_label="Update rule"
+    )
 
 
 def decay(parameters: Sequence[Decayed]) -> Markup | None:
@@ -174,7 +189,9 @@ def decay(parameters: Sequence[Decayed]) -> Markup | None:
     body = element("div", element("table", rows, class_="list"), class_="scroll")
     more = len(parameters) - DECAY_ROWS
     rest = element("p", f"And {more:,} more.", class_="note") if more > 0 else None
-    folded = element("details", element("summary", "Parameter by parameter"), body, rest, open=len(parameters) <= 8)
+    folded = element(
+        "details", element("summary", "Parameter by parameter"), body, rest, open=len(parameters) <= 8
+    )
     return element("div", element("h3", "Weight decay"), element("p", note), folded, class_="decay")
 
 
@@ -228,4 +245,6 @@ def events(found: Sequence[Event]) -> Markup | None:
         return None
     rows = [table_row("th", "Step", "Event", "")]
     rows += [table_row("td", f"{e.step:,}", e.name, e.text) for e in found[:PASS_ROWS]]
-    return fold(f"Events, {len(found):,}", element("div", element("table", rows, class_="list"), class_="scroll"))
+    return fold(
+        f"Events, {len(found):,}", element("div", element("table", rows, class_="list"), class_="scroll")
+    )

@@ -27,7 +27,9 @@ def has_checkpoint(run_dir: RunDir | None) -> bool:
     """Whether there is something to resume from; taken for granted where the folder is not known."""
     if run_dir is None:
         return True
-    return run_dir.checkpoints.is_dir() and any(not p.name.startswith(".") for p in run_dir.checkpoints.iterdir())
+    return run_dir.checkpoints.is_dir() and any(
+        not p.name.startswith(".") for p in run_dir.checkpoints.iterdir()
+    )
 
 
 def text_summary(facts: Facts, run_dir: RunDir | None = None) -> str:
