@@ -78,7 +78,7 @@ def facts(name: str = "digits-3", classes: int = 10, **changes: object) -> Facts
         Mistake(
             f"{37 * i % 360}",
             names[i % classes],
-            names[(i + 2) % classes],
+            names[(i + 1) % classes],
             4.1 - 0.2 * i,
             0.97 - 0.03 * i,
             glyph(i),

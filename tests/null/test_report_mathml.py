@@ -31,7 +31,7 @@ def inside(latex: str) -> str:
                                     '<mo stretchy="false">)</mo></mrow>'),
         (r"a < b", "<mrow><mi>a</mi><mo>&lt;</mo><mi>b</mi></mrow>"),
         (r"\max_{i} x", "<mrow><munder><mi>max</mi><mi>i</mi></munder><mi>x</mi></mrow>"),
-        (r"\text{if } t > 1", "<mrow><mtext>if </mtext><mi>t</mi><mo>&gt;</mo><mn>1</mn></mrow>"),
+        (r"\text{if } t > 1", "<mrow><mtext>if\u00a0</mtext><mi>t</mi><mo>&gt;</mo><mn>1</mn></mrow>"),
     ],
 )  # fmt: skip
 def test_conversion(latex, mathml):

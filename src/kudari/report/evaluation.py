@@ -162,7 +162,8 @@ def mistakes(worst: Sequence[Mistake]) -> Markup:
 
 
 def _mistake_picture(mistake: Mistake, fits: bool) -> Markup:
-    sure = f"{100 * mistake.confidence:.0f} % sure" if mistake.confidence is not None else ""
+    sure = f"{100 * mistake.confidence:.0f} % sure, " if mistake.confidence is not None else ""
+    loss = element("span", f"loss {number(mistake.loss, 3)}", class_="nowrap")
     text = f"{mistake.truth}, predicted {mistake.predicted}"
     if fits:
         source = f"data:image/png;base64,{mistake.picture}"
@@ -177,7 +178,7 @@ def _mistake_picture(mistake: Mistake, fits: bool) -> Markup:
         element(
             "p", element("b", mistake.truth), element("span", " taken for "), element("b", mistake.predicted)
         ),
-        element("p", ", ".join(t for t in (sure, f"loss {number(mistake.loss, 3)}") if t), class_="quiet"),
+        element("p", sure, loss, class_="quiet"),
         element(
             "p", f"sample {mistake.index}" if mistake.index.isdigit() else mistake.index, class_="quiet file"
         ),

@@ -121,7 +121,7 @@ class _Parser:
         if len(rows) == 1 and len(rows[0]) == 1:
             return rows[0][0]
         cells = [element("mtr", [element("mtd", cell) for cell in line]) for line in rows]
-        return element("mtable", cells, class_="lines", displaystyle="true")
+        return element("mtable", cells, class_="cases" if until == "cases" else "lines", displaystyle="true")
 
     def row(self, stop: set[str]) -> list[Markup]:
         """Items up to a stopping piece, which is left for the caller."""
@@ -203,7 +203,8 @@ class _Parser:
         if name in IGNORED:
             return join([])
         if name in TEXTS:
-            return element("mtext", self.raw_group())
+            # Browsers trim plain spaces at the ends of text.
+            return element("mtext", self.raw_group().replace(" ", "\u00a0"))
         if name in STYLES:
             return self.styled(name)
         if name in ACCENTS:
