@@ -1,6 +1,6 @@
 """Run folders with curves that look real, for the tests of the report.
 
-Draw some to look at: ``PYTHONPATH=src python tests/null/report_runs.py FOLDER``.
+Draw some to look at: ``PYTHONPATH=src python -m tests.null.report_runs FOLDER``.
 """
 
 from __future__ import annotations

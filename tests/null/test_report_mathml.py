@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 
 import pytest
-import report_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kudari.rules
+from kudari.compile.formula import formula_latex
+from kudari.compile.notation import Rule
+from kudari.compile.trace import trace
 from kudari.report.mathml import NotUnderstood, to_mathml
+from tests.null import report_runs
 
 
 def inside(latex: str) -> str:
@@ -83,3 +89,12 @@ def test_no_text_crashes_it_or_leaves_tags_unbalanced(latex):
         else:
             opened.append(name)
     assert opened == []
+
+
+@pytest.mark.parametrize("name", [m.name for m in pkgutil.iter_modules(kudari.rules.__path__)])
+def test_the_formula_of_every_rule_is_inside_the_subset(name):
+    pytest.importorskip("kudari.compile.latex", reason="needs the LaTeX printer")
+    module = importlib.import_module(f"kudari.rules.{name}")
+    rule = next(v for v in vars(module).values() if isinstance(v, Rule))
+    config = {declared.name: declared.default for declared in rule.declared}
+    assert "<mtr>" in to_mathml(formula_latex(rule, trace(rule, config)))

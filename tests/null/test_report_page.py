@@ -12,11 +12,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import report_runs
 
 from kudari.errors import ArgumentError
 from kudari.record import Choice, Diagnosis, Evaluation, Mistake, RunDir
 from kudari.report import write_report
+from tests.null import report_runs
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 

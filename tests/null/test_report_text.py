@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import report_runs
-
 from kudari.record import Diagnosis, RunDir
 from kudari.report import text_summary
+from tests.null import report_runs
 
 
 def test_finished_run_names_its_results_the_report_and_the_next_command():
