@@ -46,6 +46,9 @@ class Target:
             raise ArgumentError(f"{text!r} does not name a hyper-parameter.", fix="Write 'betas[0]' or 'lr'.")
         return Target(match[1], None if match[2] is None else int(match[2]), f"initial_{match[1]}")
 
+    def __str__(self) -> str:
+        return self.key if self.index is None else f"{self.key}[{self.index}]"
+
     def write(self, group: Group, factor: float) -> None:
         """Set the hyper-parameter to its base value times the factor."""
         if self.base_key not in group:
@@ -129,8 +132,13 @@ class ScheduleLR(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers and texts: the step, and the schedule for people who read checkpoints."""
-        last = [float(lr) for lr in self.get_last_lr()]
-        return {"last_epoch": self.last_epoch, "_last_lr": last, "schedule": str(self.schedule)}
+        state: dict[str, Any] = {
+            "last_epoch": self.last_epoch,
+            "_last_lr": [float(lr) for lr in self.get_last_lr()],
+            "schedule": str(self.schedule),
+        }
+        reacting = {name: bound.state_dict() for name, bound in self._reacting()}
+        return state | ({"reacting": reacting} if reacting else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Set the step and the values that belong to it; the state of a torch scheduler will do.
@@ -139,6 +147,8 @@ class ScheduleLR(LRScheduler):
         """
         if "last_epoch" not in state_dict:
             raise ArgumentError("The scheduler's state has no 'last_epoch', the step to go on from.")
+        for name, bound in self._reacting():
+            bound.load_state_dict(state_dict.get("reacting", {}).get(name, {}))
         self.set_step(int(state_dict["last_epoch"]))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -146,11 +156,32 @@ class ScheduleLR(LRScheduler):
         self.__dict__.update(state)
         self._watch = _StepWatch(self.optimizer, self)
 
+    def _update_lr(self, epoch: int | None = None) -> None:
+        # SequentialLR begins a scheduler at its milestone this way.
+        self.set_step(self.last_epoch + 1 if epoch is None else epoch)
+
     def _initial_step(self) -> None:
         # SequentialLR takes schedulers one step back and asks them to begin again.
         self.set_step(self.last_epoch + 1)
 
     # --- ours
+
+    def report(self, metric: float) -> bool:
+        """Tell every plateau a metric, such as the validation loss; returns whether a factor fell.
+
+        Raises:
+            ArgumentError: if no schedule has a plateau.
+        """
+        reacting = [bound for _, bound in self._reacting()] or [self._bound[Target.read("lr")]]
+        fell = [bound.report(metric) for bound in reacting]
+        self.set_step(self.last_epoch)
+        return any(fell)
+
+    def _reacting(self) -> list[tuple[str, Bound]]:
+        """The schedules that have a plateau, by a name that stays the same between runs."""
+        own = [(str(target), bound) for target, bound in self._bound.items()]
+        by_group = [(f"group {key}", bound) for key, bound in self._group_bound.items()]
+        return [(name, bound) for name, bound in (*own, *by_group) if bound.plateau is not None]
 
     def set_step(self, step: int) -> None:
         """Set every hyper-parameter to its value at an optimizer step, which counts from 0."""
@@ -258,7 +289,7 @@ def _before_step(scheduler: weakref.ref[ScheduleLR]) -> Callable[..., None]:
     def adopt(optimizer: Optimizer, args: object, kwargs: object) -> None:
         found = scheduler()
         # A group added since the last step must not take this one with its peak values.
-        if found is not None and len(optimizer.param_groups) != found._known_groups:
+        if found is not None and found.last_epoch >= 0 and len(optimizer.param_groups) != found._known_groups:
             found.set_step(found.last_epoch)
 
     return adopt

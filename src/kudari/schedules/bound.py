@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kudari.compile.expression import Expr, walk
 from kudari.errors import ArgumentError
+from kudari.schedules.curves.plateau import INPUT, Plateau, PlateauState
 from kudari.schedules.length import RunSize
 
 if TYPE_CHECKING:
+    from kudari.schedules.function import Function
     from kudari.schedules.schedule import Schedule
 
 BLOCK = 1024
@@ -25,15 +27,22 @@ class Bound:
         schedule: what was bound.
         run: the length of the run.
         expression: the factor as an expression of ``t``.
-        inputs: numbers that the expression needs besides ``t`` and that change while training.
+        calls: Python functions in the schedule, by the name that stands for their value in the expression.
+        plateau: the state of the plateau in the schedule, None if there is none.
     """
 
     def __init__(self, schedule: Schedule, run: RunSize) -> None:
         self.schedule, self.run = schedule, run
-        self.expression = schedule.over(run)
-        self.inputs: dict[str, float] = {
-            node.name: 1.0 for node in walk([self.expression]) if node.op == "hyper" and node.name != "t"
-        }
+        self.calls: dict[str, tuple[Function, Expr]] = {}
+        self.expression = schedule.over(run, self.calls)
+        self._products: dict[str, list[float]] = {name: [1.0] for name in self.calls}
+        found = [part for part in schedule.parts() if isinstance(part, Plateau)]
+        if len(found) > 1:
+            raise ArgumentError(
+                f"{schedule} has {len(found)} plateaus.", fix="Keep one: they see one metric."
+            )
+        self._settings = found[0] if found else None
+        self.plateau = PlateauState() if found else None
         self._values: list[float] = []
         self._first = 0
 
@@ -49,9 +58,29 @@ class Bound:
             index = self._tabulate(step)
         return self._values[index]
 
-    def set_input(self, name: str, value: float) -> None:
-        """Change a number that is not time, such as the state of a plateau."""
-        self.inputs[name] = value
+    def report(self, metric: float) -> bool:
+        """Tell the plateau in the schedule a metric; returns whether the factor fell.
+
+        Raises:
+            ArgumentError: if there is no plateau in the schedule.
+        """
+        if self._settings is None or self.plateau is None:
+            raise ArgumentError(
+                f"{self.schedule} has no plateau to report to.", fix=f"Write {self.schedule} * plateau()."
+            )
+        fell = self.plateau.report(self._settings, float(metric))
+        self._values = []
+        return fell
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must be remembered besides the step: nothing, or the state of the plateau; JSON only."""
+        return {} if self.plateau is None else {"plateau": self.plateau.to_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """What :meth:`state_dict` gave; a plateau that is new to the run begins afresh."""
+        if self.plateau is not None:
+            saved = state.get("plateau")
+            self.plateau = PlateauState() if saved is None else PlateauState.from_dict(saved)
         self._values = []
 
     def _tabulate(self, step: int) -> int:
@@ -60,8 +89,27 @@ class Bound:
         # Blocks lie on a fixed grid: a value never depends on which step was asked first.
         self._first = int(step) - int(step) % BLOCK
         t = np.arange(self._first, self._first + BLOCK, dtype=np.float64)
-        self._values = evaluate_many(self.expression, {"t": t, **self.inputs}).tolist()
+        values: dict[str, Array | float] = {"t": t}
+        if self.plateau is not None:
+            values[INPUT] = self.plateau.factor
+        for name, (function, local) in self.calls.items():
+            values[name] = self._call(name, function, evaluate_many(local, {"t": t}))
+        self._values = evaluate_many(self.expression, values).tolist()
         return int(step) - self._first
+
+    def _call(self, name: str, function: Function, local: Array) -> Array:
+        """A Python function at every step of a block, asked once for each."""
+        steps = np.maximum(local, 0).astype(int).tolist()
+        asked = dict.fromkeys(steps, 0.0)
+        products = self._products[name]
+        for step in asked:
+            if function.cumulative:
+                while len(products) <= step:
+                    products.append(products[-1] * float(function.call(len(products))))
+                asked[step] = products[step]
+            else:
+                asked[step] = float(function.call(step))
+        return np.array([asked[step] for step in steps])
 
 
 def evaluate_many(expr: Expr, values: dict[str, Array | float]) -> Array:

@@ -70,7 +70,22 @@ def choice(default: str | bool, *choices: str | bool) -> Any:
 
 def steps(value: LengthLike | Expr) -> Expr:
     """Inside a curve's formula: a length as a number of steps."""
-    return lift(value)  # type: ignore[arg-type]  # lengths are numbers by the time the formula is traced
+    return value  # type: ignore[return-value]  # lengths are numbers by the time the formula is traced
+
+
+def check_within(curve_name: str, what: str, used: object, total: object) -> None:
+    """Inside a curve's formula: refuse inner lengths that are longer than the curve.
+
+    Args:
+        curve_name: for the message.
+        what: the inner lengths as an expression, such as ``2*up``.
+        used, total: their sum and the curve's length in steps; expressions are not checked.
+    """
+    if isinstance(used, (int, float)) and isinstance(total, (int, float)) and used > total:
+        raise ArgumentError(
+            f"{curve_name}: {what} = {used:g} steps, but there are {total:g} ({used - total:g} too many).",
+            fix="Shorten it, or give it as a percentage of the curve.",
+        )
 
 
 def between(low: Number, high: Number, share: Expr) -> Expr:
@@ -231,8 +246,8 @@ class Piece(Schedule):
         for index, ((name, value), (_, spec)) in enumerate(
             zip(self.values, self.curve.declared, strict=True)
         ):
-            # A leading length is what people write first: warmup('2%').
-            if index == 0 and isinstance(spec, Span) and name == "length" and spec.default is not None:
+            # A leading length is what people write first: warmup('2%'), step(1000).
+            if index == 0 and isinstance(spec, Span) and spec.default is not None:
                 shown.append(_literal(value))
             elif value != default_of(spec):
                 shown.append(f"{name}={_literal(value)}")

@@ -1,4 +1,4 @@
-"""Lengths as people write them (``"2%"``, ``500``, ``"3 epochs"``, ``"1e9 tokens"``), and the length of a run."""
+"""Lengths as written (``"2%"``, ``500``, ``"3 epochs"``, ``"1e9 tokens"``) and the size of a run."""
 
 from __future__ import annotations
 

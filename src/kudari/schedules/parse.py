@@ -19,6 +19,7 @@ PRESETS: dict[str, str] = {
     "warmup_constant": "warmup('2%') >> constant()",
     "warmup_linear": "warmup('2%') >> linear(1, 0)",
     "warmup_cosine": "warmup('2%') >> cosine(floor=0.1)",
+    "warmup_inverse_sqrt": "warmup('2%') >> inverse_sqrt('2%')",
 }
 
 
@@ -31,6 +32,14 @@ def makers() -> dict[str, Maker]:
     for name in sorted(info.name for info in pkgutil.iter_modules(curves.__path__)):
         found[name] = getattr(importlib.import_module(f"kudari.schedules.curves.{name}"), name)
     return found
+
+
+@functools.cache
+def combinators() -> dict[str, Maker]:
+    """Functions of schedules that texts may call; they have no use without arguments."""
+    from kudari.schedules.branch import cooldown_from, freeze
+
+    return {"cooldown_from": cooldown_from, "freeze": freeze}
 
 
 def names() -> tuple[str, ...]:
@@ -104,11 +113,14 @@ def _negative(node: ast.UnaryOp, text: str) -> float:
 def _named(name: str) -> Schedule:
     if name in PRESETS:
         return parse(PRESETS[name])
-    return _maker(name)()
+    try:
+        return _maker(name)()
+    except TypeError as error:
+        raise ArgumentError(f"{name}: {error}.") from None
 
 
 def _maker(name: str) -> Maker:
-    found = makers().get(name)
+    found = makers().get(name) or combinators().get(name)
     if found is None:
         raise ArgumentError(
             f"There is no schedule {name!r}.{did_you_mean(name, names())}",

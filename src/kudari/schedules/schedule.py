@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from kudari.compile.expression import Expr, const, hyper
 from kudari.compile.notation import where
 from kudari.errors import ArgumentError
-from kudari.schedules.length import RunSize
+from kudari.schedules.length import LengthLike, RunSize
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from kudari.schedules.attach import ScheduleLR
     from kudari.schedules.bound import Bound
+    from kudari.schedules.function import Function
 
 TIME = hyper("t")
 
@@ -33,11 +34,14 @@ class Window:
         steps: how long; None for "until the run ends, whenever that is".
         run: the run around it.
         hold: whether time may go on after the end, so that the last value must be held.
+        calls: filled in while expressions are built: Python functions and the local time they are called
+            with, by the name that stands for their value.
     """
 
     steps: int | None
     run: RunSize
     hold: bool = True
+    calls: dict[str, tuple[Function, Expr]] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Schedule:
@@ -110,11 +114,34 @@ class Schedule:
 
         return Bound(self, run)
 
-    def over(self, run: RunSize) -> Expr:
-        """The factor over a whole run as an expression of ``t``, the optimizer step from 0."""
-        window = Window(run.total_steps, run)
+    def over(self, run: RunSize, calls: dict[str, tuple[Function, Expr]] | None = None) -> Expr:
+        """The factor over a whole run as an expression of ``t``, the optimizer step from 0.
+
+        ``calls`` is filled in with the Python functions in the schedule, if there are any.
+        """
+        window = Window(run.total_steps, run, calls={} if calls is None else calls)
         check_fits(self, self.steps(run), window)
         return self.expression(TIME, window)
+
+    def cooldown_from(
+        self,
+        step: int,
+        length: LengthLike,
+        *,
+        floor: float = 0.0,
+        shape: str = "1-sqrt",
+        total_steps: int | None = None,
+    ) -> Schedule:
+        """Follow this schedule up to a checkpoint's step, then decay; the method form of ``cooldown_from``.
+
+        Example:
+            >>> from kudari.schedules import constant
+            >>> constant().cooldown_from(1000, 100, shape="linear").factor(1050, total_steps=1100)
+            0.5
+        """
+        from kudari.schedules.branch import cooldown_from
+
+        return cooldown_from(self, step, length, floor=floor, shape=shape, total_steps=total_steps)
 
     def factor(self, step: int, total_steps: int | None = None) -> float:
         """The factor at one optimizer step.
@@ -312,9 +339,9 @@ class Sequence(Schedule):
         """One case for each part."""
         segments = self.segments(window)
         part, start, steps = segments[-1]
-        result = part.expression(_since(t, start), Window(steps, window.run, hold=True))
+        result = part.expression(_since(t, start), replace(window, steps=steps, hold=True))
         for part, start, steps in reversed(segments[:-1]):
-            inner = Window(steps, window.run, hold=False)
+            inner = replace(window, steps=steps, hold=False)
             result = where(t < start + (steps or 0), part.expression(_since(t, start), inner), result)
         return result
 
