@@ -1,0 +1,1 @@
+"""One schedule per file; the file, the function and the name in texts are the same word."""

@@ -1,0 +1,181 @@
+"""The torch LRScheduler made of a schedule."""
+
+import copy
+
+import pytest
+import torch
+
+from kudari.errors import ArgumentError
+from kudari.schedules import constant, cosine, linear, parse, warmup
+
+
+def make(optimizer=torch.optim.AdamW, groups=1, **kwargs):
+    parameters = [torch.nn.Parameter(torch.ones(3)) for _ in range(groups)]
+    return optimizer([{"params": [p]} for p in parameters], **{"lr": 0.1, **kwargs})
+
+
+def run(optimizer, scheduler, steps):
+    seen = []
+    for _ in range(steps):
+        seen.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+def test_it_is_a_torch_scheduler_and_follows_the_factor():
+    optimizer = make()
+    scheduler = parse("warmup_cosine").attach(optimizer, total_steps=50)
+    assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)
+    factor = parse("warmup_cosine").bind(50)
+    assert run(optimizer, scheduler, 60) == [0.1 * factor(step) for step in range(60)]
+
+
+def test_the_constructor_counts_no_step_and_replaces_nothing():
+    optimizer = make()
+    before = dict(vars(optimizer))
+    scheduler = cosine().attach(optimizer, total_steps=10)
+    assert {k: v for k, v in vars(optimizer).items() if "hook" not in k}.keys() == {
+        k for k in before if "hook" not in k
+    }
+    assert "step" not in vars(optimizer)
+    assert scheduler.last_epoch == 0
+
+
+def test_resume_is_to_set_the_step():
+    schedule = warmup(5) >> linear(1, 0)
+    straight = make()
+    want = run(straight, schedule.attach(straight, total_steps=20), 20)
+    first = make()
+    scheduler = schedule.attach(first, total_steps=20)
+    run(first, scheduler, 8)
+    saved = copy.deepcopy((first.state_dict(), scheduler.state_dict()))
+    for order in (0, 1):
+        again = make()
+        resumed = schedule.attach(again, total_steps=20)
+        (again.load_state_dict if order == 0 else resumed.load_state_dict)(saved[order])
+        (resumed.load_state_dict if order == 0 else again.load_state_dict)(saved[1 - order])
+        assert run(again, resumed, 12) == want[8:]
+    fresh = make()
+    assert run(fresh, schedule.attach(fresh, total_steps=20, start_step=8), 12) == want[8:]
+
+
+@pytest.mark.parametrize("zero_grad_first", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_skipped_by_grad_scaler_does_not_advance(fused, zero_grad_first):
+    optimizer = make(fused=fused)
+    parameter = optimizer.param_groups[0]["params"][0]
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    seen = []
+    for bad in (False, True, False, True, True, False):
+        loss = (parameter * (float("inf") if bad else 1.0)).sum()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        if zero_grad_first:
+            optimizer.zero_grad()
+        scheduler.step()
+        optimizer.zero_grad()
+        seen.append(scheduler.last_epoch)
+    assert seen == [1, 1, 2, 2, 2, 3]
+
+
+def test_first_steps_skipped_by_grad_scaler_do_not_advance():
+    optimizer = make()
+    parameter = optimizer.param_groups[0]["params"][0]
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10)
+    scaler = torch.amp.GradScaler("cpu")
+    for _ in range(3):
+        scaler.scale((parameter * float("inf")).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        scheduler.step()
+        optimizer.zero_grad()
+    assert scheduler.last_epoch == 0
+
+
+def test_a_loop_that_only_draws_the_schedule_advances():
+    scheduler = linear(1, 0).attach(make(), total_steps=10)
+    for _ in range(4):
+        scheduler.step()
+    assert scheduler.get_last_lr() == [0.1 * 0.6]
+
+
+def test_a_group_added_later_takes_its_first_step_with_its_own_scheduled_rate():
+    optimizer = make(torch.optim.SGD)
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10)
+    run(optimizer, scheduler, 5)
+    late = torch.nn.Parameter(torch.zeros(1))
+    optimizer.add_param_group({"params": [late], "lr": 1.0})
+    late.grad = torch.ones(1)
+    optimizer.step()
+    assert late.item() == -0.5
+    scheduler.step()
+    assert scheduler.get_last_lr() == pytest.approx([0.04, 0.4])
+
+
+def test_a_tensor_learning_rate_is_written_in_place():
+    lr = torch.tensor(0.5)
+    optimizer = make(lr=lr, foreach=False)
+    inside = optimizer.param_groups[0]["lr"]
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10)
+    run(optimizer, scheduler, 4)
+    assert optimizer.param_groups[0]["lr"] is inside
+    assert inside.item() == pytest.approx(0.3)
+    last = scheduler.get_last_lr()[0]
+    last.zero_()
+    assert inside.item() == pytest.approx(0.3)
+
+
+def test_a_copy_of_the_scheduler_goes_on_by_itself():
+    optimizer = make()
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10)
+    run(optimizer, scheduler, 3)
+    twin = copy.deepcopy(scheduler)
+    run(twin.optimizer, twin, 2)
+    assert (scheduler.last_epoch, twin.last_epoch) == (3, 5)
+
+
+def test_any_hyper_parameter_can_follow_a_schedule():
+    optimizer = make(weight_decay=0.2, betas=(0.9, 0.99))
+    scheduler = constant().attach(
+        optimizer, total_steps=10, also={"weight_decay": linear(1, 0), "betas[0]": linear(1, 0.5)}
+    )
+    run(optimizer, scheduler, 5)
+    group = optimizer.param_groups[0]
+    assert group["weight_decay"] == pytest.approx(0.1)
+    assert group["betas"] == (pytest.approx(0.675), 0.99)
+
+
+def test_decay_can_be_made_independent_of_the_learning_rate():
+    optimizer = make(weight_decay=0.2)
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10, independent_decay=True)
+    for _ in range(9):
+        group = optimizer.param_groups[0]
+        assert group["lr"] * group["weight_decay"] == pytest.approx(0.1 * 0.2)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_groups_can_have_a_factor_of_their_own():
+    optimizer = make(groups=3)
+    optimizer.param_groups[2]["name"] = "head"
+    scheduler = constant().attach(optimizer, total_steps=10, groups={0: constant(0.5), "head": linear(0, 1)})
+    run(optimizer, scheduler, 5)
+    assert scheduler.get_last_lr() == pytest.approx([0.05, 0.1, 0.05])
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"also": {"weight_decai": constant()}}, "Did you mean 'weight_decay'?"),
+        ({"also": {"betas[2]": constant()}}, "no element 2"),
+        ({"also": {"lr": constant()}}, "scheduled twice"),
+        ({"groups": {"hed": constant()}}, "no parameter group 'hed'"),
+        ({"groups": {7: constant()}}, "no parameter group 7"),
+    ],
+)
+def test_names_that_the_optimizer_lacks_are_refused(kwargs, words):
+    with pytest.raises(ArgumentError, match=words.replace("?", r"\?").replace("[", r"\[")):
+        constant().attach(make(), total_steps=10, **kwargs)
