@@ -45,6 +45,9 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     rule: ClassVar[Rule]
     _signature: ClassVar[inspect.Signature]
+    _options: ClassVar[operator.itemgetter[str]]
+    _switches: ClassVar[tuple[str, ...]]
+    _optional: ClassVar[tuple[str, ...]]
     _step_supports_amp_scaling = True
     grad_scale: Tensor | None
     found_inf: Tensor | None
@@ -189,12 +192,13 @@ class _Group:
         self._bind(group)
 
     def _config(self, group: dict[str, Any]) -> tuple[Any, ...]:
-        """Everything about a group that decides the program."""
-        rule = self.owner.rule
-        values = tuple(group[o.name] for o in rule.options)
-        switches = tuple(bool(group[s.when]) for s in rule.states if s.when)
-        absent = tuple(group[h.name] is None for h in rule.hypers if h.optional)
-        return (*values, *switches, *absent, bool(group["maximize"]))
+        """Everything about a group that decides the program; a few look-ups, since every step asks."""
+        found: tuple[Any, ...] = self.owner._options(group)
+        if self.owner._switches:
+            found += tuple([bool(group[key]) for key in self.owner._switches])
+        if self.owner._optional:
+            found += tuple([group[key] is None for key in self.owner._optional])
+        return found
 
     def _bind(self, group: dict[str, Any]) -> None:
         """Sort the tensors with gradients by dtype and make a binding for each sort."""
@@ -339,8 +343,13 @@ def make_class(rule: Rule, module: str = __name__) -> type[RuleOptimizer]:
         >>> w.data
         tensor([ 0.7500, -1.7500])
     """
+    options = [o.name for o in rule.options]
     body = {
         "rule": rule,
+        # `maximize` twice: an itemgetter of one key would not return a tuple.
+        "_options": operator.itemgetter("maximize", "maximize", *options),
+        "_switches": tuple({s.when for s in rule.states if s.when} - set(options)),
+        "_optional": tuple(h.name for h in rule.hypers if h.optional),
         "_signature": hypers.signature(rule),
         "__signature__": hypers.signature(rule),
         "__doc__": docstring(rule),

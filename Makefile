@@ -1,0 +1,60 @@
+# Everyday commands; `make help` lists them. Everything runs in .venv, which the first command creates.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := PIP_CONSTRAINT=constraints.txt $(PIP) install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types house stubs bench-step bench-loop clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
+
+$(VENV)/python: # one environment; an interrupted creation is begun again
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Kudari needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 demo")'
+	@rm -rf $(VENV)
+	@echo "Creating $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/train: $(VENV)/python pyproject.toml constraints.txt
+	@echo "Installing Kudari and what training needs (once, a few minutes) ..."
+	@$(INSTALL) -e '.[train]'
+	@touch $@
+
+$(VENV)/test: $(VENV)/train
+	@echo "Installing what the tests need ..."
+	@$(INSTALL) -e '.[train,test]'
+	@touch $@
+
+setup: $(VENV)/train ## create .venv and install Kudari with its pinned dependencies
+
+demo: $(VENV)/train ## train on real handwritten digits; ends with where the report is
+	@$(BIN)/kudari train digits
+
+test: $(VENV)/test lint types house ## everything that must hold, in a few minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/test ## style and common mistakes
+	@$(BIN)/ruff check src tests benchmarks tools
+	@$(BIN)/ruff format --check src tests benchmarks tools
+
+types: $(VENV)/test ## strict type checking of the package
+	@$(BIN)/mypy
+
+house: $(VENV)/test ## imports only go down the layers
+	@$(BIN)/lint-imports --no-cache
+
+stubs: $(VENV)/test ## write optim/__init__.pyi from the rules
+	@$(BIN)/python tools/make_stubs.py
+
+bench-step: $(VENV)/train ## time of an optimizer step against torch, as ratios
+	@$(BIN)/python benchmarks/bench_step.py
+
+bench-loop: $(VENV)/train ## time of a training step against a plain loop, as ratios
+	@$(BIN)/python benchmarks/bench_loop.py
+
+clean: ## remove what was built, not what was trained
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
