@@ -68,21 +68,21 @@ def apply(op: str, args: tuple[Any, ...]) -> Value:
     return _BOTH_TENSORS[op](*full)
 
 
-def run(
-    outputs: tuple[tuple[str, Expr], ...], slots: Mapping[str, Tensor], numbers: Mapping[str, float]
-) -> dict[str, Tensor]:
+def evaluate(
+    expressions: tuple[Expr, ...], slots: Mapping[str, Tensor], numbers: Mapping[str, float]
+) -> list[Value]:
     """Evaluate expressions on tensors.
 
     Args:
-        outputs: name and expression pairs.
+        expressions: without sums.
         slots: tensors of one shape, in the type the arithmetic is wanted in.
-        numbers: value of every hyper-parameter in the expressions.
+        numbers: value of every number in the expressions.
 
     Returns:
-        A new tensor for each output; the inputs are not written to.
+        A new tensor, or a number, for each expression; the inputs are not written to.
     """
     done: dict[Expr, Value] = {}
-    for item in walk(e for _, e in outputs):
+    for item in walk(expressions):
         if item.op == "slot":
             done[item] = slots[item.name]
         elif item.op == "hyper":
@@ -91,33 +91,32 @@ def run(
             done[item] = item.value
         else:
             done[item] = apply(item.op, tuple(done[a] for a in item.args))
-    like = slots["p"]
-    results = {name: done[e] for name, e in outputs}
-    return {n: r if isinstance(r, Tensor) else torch.full_like(like, r) for n, r in results.items()}
+    return [done[e] for e in expressions]
 
 
-def scalars(program: Program, numbers: Mapping[str, float]) -> dict[str, float]:
-    """The program's host numbers ``s0, s1, ...`` in float64."""
-    values: dict[Expr, float] = {}
-    for item in walk(program.scalars):
-        if item.op == "hyper":
-            values[item] = numbers[item.name]
-        elif item.op == "const":
-            values[item] = item.value
-        else:
-            values[item] = evaluate_scalar(item.op, tuple(values[a] for a in item.args))
-    return {f"s{i}": values[e] for i, e in enumerate(program.scalars)}
-
-
-def step(program: Program, slots: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
-    """Run a program on one tensor and its states, in place, like a kernel would.
+def run_pass(
+    program: Program, number: int, slots: Mapping[str, Tensor], numbers: Mapping[str, float]
+) -> list[float]:
+    """Run one pass of a program on one tensor and its states, in place, like a kernel would.
 
     Args:
         program: the lowered rule.
+        number: which pass.
         slots: tensors by slot name, in their storage types and any strides.
-        numbers: value of every name in ``program.hypers``.
+        numbers: value of every name in ``program.hypers``, ``numel``, and the sums of earlier passes.
+
+    Returns:
+        The sums of the pass, over this tensor.
     """
+    part = program.passes[number]
     compute = torch.float64 if program.compute == "f64" else torch.float32
-    wide = {name: x.to(compute) for name, x in slots.items()}
-    for name, value in run(program.outputs, wide, scalars(program, numbers)).items():
-        slots[name].copy_(value)
+    wide = {name: slots[name].to(compute) for name in {*part.reads, "p"}}
+    host = evaluate(part.scalars, {}, numbers)
+    known = {f"s{i}": float(value) for i, value in enumerate(host)}
+    stores = len(part.outputs)
+    found = evaluate(part.roots, wide, known)
+    for (name, _), value in zip(part.outputs, found[:stores], strict=True):
+        slots[name].copy_(value if isinstance(value, Tensor) else torch.full_like(slots[name], value))
+    like = wide["p"]
+    full = [x if isinstance(x, Tensor) else torch.full_like(like, x) for x in found[stores:]]
+    return [x.sum(dtype=torch.float64).item() for x in full]

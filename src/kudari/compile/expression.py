@@ -17,7 +17,7 @@ Operand: TypeAlias = "Expr | float | int"
 UNARY = ("neg", "abs", "sqrt", "sign", "exp", "log", "sin", "cos", "floor")
 BINARY = ("add", "sub", "mul", "div", "pow", "min", "max", "atan2")
 COMPARE = ("lt", "le", "gt", "ge")
-SUMS = ("sum", "sum_rows", "sum_columns", "sum_model")
+SUMS = ("sum", "sum_model")
 
 
 class Expr:
@@ -148,7 +148,7 @@ def node(op: str, *args: Operand) -> Expr:
     """Apply an operation; the result is a tensor if any argument is one (sums are scalars)."""
     lifted = tuple(lift(a) for a in args)
     kind: Kind = "tensor" if any(a.kind == "tensor" for a in lifted) else "scalar"
-    if op in ("sum", "sum_model"):
+    if op in SUMS:
         kind = "scalar"
     folded = _fold(op, lifted)
     return folded if folded is not None else _intern(op, lifted, "", 0.0, kind)

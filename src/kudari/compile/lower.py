@@ -1,24 +1,24 @@
 """Lowering: from what a rule says to what a kernel does, one small pass after another.
 
-Each pass keeps the meaning and changes rounding by at most an ulp of an intermediate value:
+Each step keeps the meaning and changes rounding by at most an ulp of an intermediate value:
 
 1. ``reciprocal``: dividing by a number that is the same for the whole tensor becomes a multiplication.
 2. ``gather``: such numbers that multiply the same tensor are multiplied together first, in float64.
-3. ``hoist``: everything without a tensor in it moves to the host and is computed once per step in float64.
-4. ``contract``: a product that is used once, by a sum, becomes a fused multiply-add.
+3. ``split`` (in :mod:`kudari.compile.passes`): sums cut the work into passes over memory.
+4. ``hoist``: everything without a tensor in it moves to the host and is computed once per step in float64.
+5. ``contract``: a product that is used once, by a sum, becomes a fused multiply-add.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from kudari.compile.expression import Expr, hyper, node, rebuild, walk
-from kudari.compile.program import Float, Program, Slot
+from kudari.compile.passes import Outputs, RawPass, split
+from kudari.compile.program import BYTES, Float, Pass, Program, Slot, Sum
 from kudari.compile.trace import Trace
-
-Outputs = tuple[tuple[str, Expr], ...]
 
 
 def lower(trace: Trace, dtypes: Mapping[str, Float]) -> Program:
@@ -28,13 +28,20 @@ def lower(trace: Trace, dtypes: Mapping[str, Float]) -> Program:
         trace: the rule under one choice of options.
         dtypes: storage type of every slot in ``trace.slots``.
     """
-    outputs = contract(*hoist(gather(reciprocal(trace.outputs))))
-    scalars, body = outputs
-    written = {name for name, _ in body}
-    read = {item.name for item in walk(e for _, e in body) if item.op == "slot"}
-    slots = tuple(Slot(name, dtypes[name], name in read, name in written) for name in trace.slots)
+    sizes = {name: BYTES[dtypes[name]] for name in trace.slots}
+    raw = split(gather(reciprocal(trace.outputs)), sizes)
+    slots = tuple(Slot(name, dtypes[name]) for name in trace.slots)
     compute: Literal["f64", "f32"] = "f64" if dtypes["p"] == "f64" else "f32"
-    return Program(trace.name, slots, trace.hypers, scalars, body, compute)
+    return Program(trace.name, slots, trace.hypers, tuple(map(_finish, raw)), compute)
+
+
+def _finish(raw: RawPass) -> Pass:
+    """Hoist and contract one pass; stores and sums share what they have in common."""
+    stores = len(raw.outputs)
+    together = (*raw.outputs, *((f"#{i}", e) for i, (e, _) in enumerate(raw.sums)))
+    scalars, body = contract(*hoist(together))
+    sums = tuple(Sum(e, scope) for (_, e), (_, scope) in zip(body[stores:], raw.sums, strict=True))
+    return Pass(scalars, body[:stores], sums, raw.first_sum)
 
 
 def reciprocal(outputs: Outputs) -> Outputs:
@@ -118,8 +125,7 @@ def contract(scalars: tuple[Expr, ...], outputs: Outputs) -> tuple[tuple[Expr, .
     return scalars, tuple((name, done[e]) for name, e in outputs)
 
 
-def _bottom_up(outputs: Outputs, change: object) -> Outputs:
-    assert callable(change)
+def _bottom_up(outputs: Outputs, change: Callable[[Expr], Expr]) -> Outputs:
     done: dict[Expr, Expr] = {}
     for item in walk(e for _, e in outputs):
         done[item] = change(rebuild(item, tuple(done[a] for a in item.args)))

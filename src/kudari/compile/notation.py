@@ -22,11 +22,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kudari.compile.expression import Expr, Operand, node
+from kudari.compile.expression import hyper as number
 from kudari.errors import RuleError
 
 __all__ = [
     "Expr", "Hyper", "Option", "Rule", "State", "Step", "atan2", "clip", "cos", "ema", "exp", "floor",
-    "hyper", "log", "maximum", "minimum", "option", "rule", "sign", "sin", "sqrt", "state", "where",
+    "hyper", "log", "maximum", "mean", "minimum", "model_sum", "norm", "option", "rule", "sign", "sin",
+    "sqrt", "state", "tensor_sum", "where",
 ]  # fmt: skip
 
 
@@ -96,6 +98,29 @@ def where(condition: Expr, a: Operand, b: Operand) -> Expr:
 def ema(average: Expr, x: Operand, b: Operand) -> Expr:
     """Exponential moving average: ``b*average + (1-b)*x``."""
     return b * average + (1 - b) * x
+
+
+# --- sums over elements
+
+
+def tensor_sum(x: Expr) -> Expr:
+    """Sum of all elements of the tensor: one number a tensor."""
+    return node("sum", x)
+
+
+def mean(x: Expr) -> Expr:
+    """Mean of all elements of the tensor."""
+    return tensor_sum(x) / number("numel")
+
+
+def norm(x: Expr) -> Expr:
+    """2-norm of the whole tensor: the root of the sum of squares."""
+    return sqrt(tensor_sum(x * x))
+
+
+def model_sum(x: Expr) -> Expr:
+    """Sum over all elements of all tensors of the optimizer: one number a step."""
+    return node("sum_model", x)
 
 
 # --- declarations

@@ -95,30 +95,29 @@ class CpuBinding:
         # Where every parameter is plainly contiguous and real, one comparison of addresses is enough.
         self.plain = all(p.is_contiguous() and not p.is_complex() for p in self.params)
         self.plan = make_plan([real(p).numel() for p in self.params])
-        self._tables(len(program.slots), len(program.scalars))
+        self._tables()
         self.addresses: list[list[int]] = []
         self.grad_addresses: list[int] = []
         self.numbers: list[float] = []
 
-    def _tables(self, slots: int, scalars: int) -> None:
-        count = len(self.members)
-        self.slots = np.zeros((count, slots), dtype=np.int64)
-        compute = np.float64 if self.program.compute == "f64" else np.float32
-        self.scalars = np.zeros((count, max(1, scalars)), dtype=compute)
-        self.hypers = np.zeros(max(1, len(self.program.hypers)), dtype=np.float64)
+    def _tables(self) -> None:
+        program, count = self.program, len(self.members)
+        compute = np.float64 if program.compute == "f64" else np.float32
+        sums = max(1, len(program.sums))
+        self.slots = np.zeros((count, len(program.slots)), dtype=np.int64)
+        self.scalars = np.zeros((count, max(1, program.scalars_per_tensor)), dtype=compute)
+        self.hypers = np.zeros(max(1, len(program.hypers)), dtype=np.float64)
         self.counters = np.array([m.counter.data_ptr() for m in self.members], dtype=np.int64)
+        self.partials = np.zeros((max(1, len(self.plan.chunks)), sums))
+        self.sums = np.zeros((count, sums))
+        self.sizes = np.array([real(p).numel() for p in self.params], dtype=np.float64)
         self.context = np.zeros(CONTEXT_WORDS, dtype=np.int64)
-        for name, value in {
-            "tensors": count,
-            "tasks": len(self.plan.task_ends),
-            "chunks": self.plan.chunks.ctypes.data,
-            "task_ends": self.plan.task_ends.ctypes.data,
-            "slots": self.slots.ctypes.data,
-            "scalars": self.scalars.ctypes.data,
-            "hypers": self.hypers.ctypes.data,
-            "counters": self.counters.ctypes.data,
-            "fork": fork_address(),
-        }.items():
+        arrays = ("slots", "scalars", "hypers", "counters", "partials", "sums", "sizes")
+        fields = {name: getattr(self, name).ctypes.data for name in arrays}
+        fields |= {"chunks": self.plan.chunks.ctypes.data, "task_ends": self.plan.task_ends.ctypes.data}
+        fields |= {"tensors": count, "tasks": len(self.plan.task_ends), "chunk_count": len(self.plan.chunks)}
+        fields |= {"fork": fork_address(), "first_pass": 0, "end_pass": len(program.passes)}
+        for name, value in fields.items():
             self.context[CONTEXT[name]] = value
         self.context_address = self.context.ctypes.data
 

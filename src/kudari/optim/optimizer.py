@@ -16,8 +16,8 @@ from kudari.compile import eager
 from kudari.compile.cpu import compile_cpu
 from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
-from kudari.compile.program import Program
-from kudari.compile.trace import Trace, takes_t, trace
+from kudari.compile.program import Program, sum_name
+from kudari.compile.trace import Trace, trace
 from kudari.errors import UnsupportedError
 from kudari.optim import hypers, loading
 from kudari.optim.binding import FLOATS, CpuBinding, Member, is_dense, read_numbers, real
@@ -272,11 +272,13 @@ class _Group:
         for program, member, _ in self.eager:
             member.counter.add_(1)
             values = dict(zip(program.hypers, numbers, strict=False))
-            if takes_t(self.owner.rule):
-                values["t"] = float(member.counter)
+            values |= {"t": float(member.counter), "numel": float(real(member.param.detach()).numel())}
             tensors = [member.param.detach(), _dense_gradient(member.param)]
             tensors += [member.state[key] for key in member.keys]
-            eager.step(program, dict(zip(self.trace.slots, map(real, tensors), strict=True)), values)
+            slots = dict(zip(self.trace.slots, map(real, tensors), strict=True))
+            for number, part in enumerate(program.passes):
+                sums = eager.run_pass(program, number, slots, values)
+                values |= {sum_name(part.first_sum + i): x for i, x in enumerate(sums)}
 
 
 def _same_gradient(p: Tensor, dtype: torch.dtype) -> bool:

@@ -5,6 +5,7 @@ import pytest
 from kudari.compile.expression import evaluate_scalar, walk
 from kudari.compile.llvm import print_llvm
 from kudari.compile.lower import contract, gather, hoist, lower, reciprocal
+from kudari.compile.notation import Step, ema, hyper, maximum, mean, norm, rule, sqrt, state
 from kudari.compile.plan import CHUNK, make_plan
 from kudari.compile.trace import trace
 from kudari.rules.adam import adam
@@ -36,10 +37,10 @@ def value_of(outputs, numbers):
     return [done[e] for _, e in outputs]
 
 
-@pytest.mark.parametrize(("rule", "config"), CONFIGS)
+@pytest.mark.parametrize(("optimizer", "config"), CONFIGS)
 @pytest.mark.parametrize("t", [1.0, 3.0])
-def test_every_pass_keeps_the_meaning(rule, config, t):
-    traced = trace(rule, config)
+def test_every_pass_keeps_the_meaning(optimizer, config, t):
+    traced = trace(optimizer, config)
     numbers = {**NUMBERS, "t": t, "p": 0.7, "g": -0.4, "m": 0.3, "v": 0.2, "x": 0.25, "b": -0.1}
     expected = value_of(traced.outputs, numbers)
     for change in (reciprocal, gather):
@@ -49,30 +50,27 @@ def test_every_pass_keeps_the_meaning(rule, config, t):
     assert value_of(body, {**numbers, **host}) == pytest.approx(expected, rel=1e-14)
 
 
-@pytest.mark.parametrize(("rule", "config"), CONFIGS)
-def test_nothing_that_is_equal_for_all_elements_stays_in_the_loop(rule, config):
-    traced = trace(rule, config)
+@pytest.mark.parametrize(("optimizer", "config"), CONFIGS)
+def test_nothing_that_is_equal_for_all_elements_stays_in_the_loop(optimizer, config):
+    traced = trace(optimizer, config)
     program = lower(traced, dict.fromkeys(traced.slots, "f32"))
-    for item in walk(e for _, e in program.outputs):
+    (only,) = program.passes
+    for item in walk(only.roots):
         if item.kind == "scalar":
             assert item.op in ("hyper", "const", "neg")
-    assert all(e.kind == "scalar" for e in program.scalars)
+    assert all(e.kind == "scalar" for e in only.scalars)
 
 
 def test_adamw_moves_28_bytes_and_lion_20():
-    for rule, size in ((adamw, 28), (lion, 20)):
-        traced = trace(rule, {"amsgrad": False})
+    for optimizer, size in ((adamw, 28), (lion, 20)):
+        traced = trace(optimizer, {"amsgrad": False})
         assert lower(traced, dict.fromkeys(traced.slots, "f32")).bytes_per_parameter == size
 
 
 def test_the_fingerprint_sees_a_flipped_sign_and_a_changed_constant():
     def program(function):
-        from kudari.compile.notation import rule as declare
-
-        traced = trace(declare(name="X", source="a test")(function), {})
+        traced = declare(function)
         return lower(traced, dict.fromkeys(traced.slots, "f32")).fingerprint
-
-    from kudari.compile.notation import Step
 
     prints = {
         program(lambda p, g: Step(p=p - 0.1 * g)),
@@ -109,3 +107,49 @@ def test_small_work_stays_on_one_thread():
     assert make_plan([9_610]).threads(8) == 1
     assert make_plan([4_000_000] * 4).threads(8) == 8
     assert make_plan([]).threads(8) == 1
+
+
+def declare(function, name="Mine"):
+    return trace(rule(name=name, source="a test")(function), {})
+
+
+def lamb(p, g, m=state("m"), v=state("v"), *, lr=hyper(0.1), b=hyper(0.9), wd=hyper(0.1)):
+    m_t, v_t = ema(m, g, b), ema(v, g**2, b)
+    u = m_t / sqrt(v_t) + wd * p
+    return Step(p=p - lr * norm(p) / norm(u) * u, m=m_t, v=v_t)
+
+
+def stable(p, g, m=state("m"), v=state("v"), *, lr=hyper(0.1), b=hyper(0.9)):
+    m_t, v_t = ema(m, g, b), ema(v, g**2, b)
+    k = lr / maximum(1, sqrt(mean(g**2 / v_t)))
+    return Step(p=p - k * m_t / sqrt(v_t), m=m_t, v=v_t)
+
+
+def twice(p, g, *, lr=hyper(0.1)):
+    centred = g - mean(g)
+    return Step(p=p - lr * centred / norm(centred))
+
+
+@pytest.mark.parametrize(
+    ("function", "plan", "size"),
+    [
+        (lamb, "p g m v / m v; then p m v / p", 40),
+        (stable, "g v / -; then p g m v / p m v", 36),
+        (twice, "g / -; then g / -; then p g / p", 20),
+    ],
+)
+def test_sums_cut_the_work_into_the_passes_that_move_the_fewest_bytes(function, plan, size):
+    traced = declare(function)
+    program = lower(traced, dict.fromkeys(traced.slots, "f32"))
+    assert (program.plan(), program.bytes_per_parameter) == (plan, size)
+
+
+def test_a_pass_never_reads_what_an_earlier_one_has_overwritten():
+    def needs_old(p, g, m=state("m"), *, lr=hyper(0.1)):
+        return Step(p=p - lr * (g - m) / norm(g - m), m=g)
+
+    traced = declare(needs_old)
+    program = lower(traced, dict.fromkeys(traced.slots, "f32"))
+    first, second = program.passes
+    assert first.writes == ()
+    assert set(second.writes) == {"p", "m"}

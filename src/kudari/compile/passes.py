@@ -1,0 +1,93 @@
+"""The pass plan: which sums and stores happen in which reading of memory, chosen by counting bytes.
+
+A sum can be used only after a whole pass. A new value that needs no sum may be stored in an early pass, and
+later passes then read it instead of computing it again from what it overwrote; or it may be stored late, and
+later passes compute it again. Both are tried, for every slot, and the plan that moves the fewest bytes wins.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from kudari.compile.expression import SUMS, Expr, hyper, slot, substitute, walk
+from kudari.compile.program import sum_name
+
+Outputs = tuple[tuple[str, Expr], ...]
+Scope = Literal["tensor", "model"]
+
+
+@dataclass(frozen=True)
+class RawPass:
+    """A pass before numbers are hoisted; see :class:`kudari.compile.program.Pass`."""
+
+    outputs: Outputs
+    sums: tuple[tuple[Expr, Scope], ...]
+    first_sum: int
+
+    def reads(self) -> set[str]:
+        """Names of the slots read."""
+        roots = [*(e for _, e in self.outputs), *(e for e, _ in self.sums)]
+        return {e.name for e in walk(roots) if e.op == "slot"}
+
+
+def _levels(roots: list[Expr]) -> dict[Expr, int]:
+    """For each node, the first pass in which it can be computed."""
+    level: dict[Expr, int] = {}
+    for item in walk(roots):
+        below = max((level[a] for a in item.args), default=0)
+        level[item] = below + (item.op in SUMS)
+    return level
+
+
+def split(outputs: Outputs, sizes: Mapping[str, int]) -> tuple[RawPass, ...]:
+    """Cut an update into passes.
+
+    Args:
+        outputs: new value of each slot, sums included.
+        sizes: bytes an element of each slot.
+    """
+    roots = [e for _, e in outputs]
+    level = _levels(roots)
+    sums = sorted((e for e in walk(roots) if e.op in SUMS), key=lambda e: level[e])
+    last = max(level[e] for e in roots)
+    if not sums:
+        return (RawPass(outputs, (), 0),)
+    choices = [range(last, level[e] - 1, -1) for _, e in outputs]
+    plans = [_plan(outputs, sums, level, last, chosen) for chosen in itertools.product(*choices)]
+    possible = [plan for plan in plans if plan is not None]
+    return min(possible, key=lambda plan: _bytes(plan, sizes))
+
+
+def _plan(
+    outputs: Outputs, sums: list[Expr], level: dict[Expr, int], last: int, stored: tuple[int, ...]
+) -> tuple[RawPass, ...] | None:
+    """The passes when output i is stored in pass ``stored[i]``; None if a pass needs what is overwritten."""
+    values = {e: hyper(sum_name(i)) for i, e in enumerate(sums)}
+    passes = []
+    for number in range(last + 1):
+        before = [(n, e) for (n, e), at in zip(outputs, stored, strict=True) if at < number]
+        table = values | {e: slot(f"{n} new") for n, e in before}
+        here = [(n, e) for (n, e), at in zip(outputs, stored, strict=True) if at == number]
+        summed = [e for e in sums if level[e] == number + 1]
+        roots = substitute([*(e for _, e in here), *(e.args[0] for e in summed)], table)
+        overwritten = {n for n, _ in before}
+        if any(e.op == "slot" and e.name in overwritten for e in walk(roots)):
+            return None
+        roots = substitute(roots, {slot(f"{n} new"): slot(n) for n in overwritten})
+        scopes: list[Scope] = ["model" if e.op == "sum_model" else "tensor" for e in summed]
+        passes.append(
+            RawPass(
+                tuple((n, e) for (n, _), e in zip(here, roots, strict=False)),
+                tuple(zip(roots[len(here) :], scopes, strict=True)),
+                sums.index(summed[0]) if summed else len(sums),
+            )
+        )
+    return tuple(passes)
+
+
+def _bytes(plan: tuple[RawPass, ...], sizes: Mapping[str, int]) -> int:
+    reads = sum(sizes[name] for part in plan for name in part.reads())
+    return reads + sum(sizes[name] for part in plan for name, _ in part.outputs)
