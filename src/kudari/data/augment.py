@@ -38,15 +38,12 @@ class RandomShift:
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         _require_pictures(x, "random_shift")
         batch, channels, height, width = x.shape
-        device = x.device
-        shift = torch.randint(
-            -self.pixels, self.pixels + 1, (2, batch, 1), generator=generator, device=device
-        )
+        low, high, device = -self.pixels, self.pixels + 1, x.device
+        shift = torch.randint(low, high, (2, batch, 1), generator=generator, device=device)
         rows = (torch.arange(height, device=device) + shift[0]).clamp_(0, height - 1)
         columns = (torch.arange(width, device=device) + shift[1]).clamp_(0, width - 1)
-        samples = torch.arange(batch, device=device)[:, None, None, None]
-        planes = torch.arange(channels, device=device)[None, :, None, None]
-        return x[samples, planes, rows[:, None, :, None], columns[:, None, None, :]], y
+        places = (rows[:, :, None] * width + columns[:, None, :]).view(batch, 1, height * width)
+        return x.flatten(2).gather(2, places.expand(-1, channels, -1)).view(x.shape), y
 
 
 @dataclass(frozen=True)

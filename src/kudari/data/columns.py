@@ -168,7 +168,10 @@ class Category:
 
     def encode(self, series: Series) -> Features:
         texts = to_texts(series)
-        codes = pd.Categorical(texts, categories=list(self.categories)).codes.astype(np.int64)
+        index = pd.Index(list(self.categories), dtype=object)
+        codes = index.get_indexer(texts)
+        # An integer column with a hole is written with floats: 1.0 means the category 1.
+        codes = np.where(codes < 0, index.get_indexer(texts.str.removesuffix(".0")), codes)
         block = np.zeros((len(texts), len(self.features)), dtype=np.float32)
         known = np.flatnonzero(codes >= 0)
         block[known, codes[known]] = 1

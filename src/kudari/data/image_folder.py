@@ -115,7 +115,8 @@ def _list_classes(path: Path) -> _Listing:
             "Pass the folder that holds one sub-folder per class.",
         )
     others = sum(other for _, other in found.values())
-    said = [f"{count(others, 'file')} that are no pictures were ignored."] if others else []
+    ignored = "1 other file was" if others == 1 else f"{others:,} other files were"
+    said = [f"{ignored} ignored, having no ending of a picture."] if others else []
     paths = [path for pictures, _ in found.values() for path in pictures]
     codes = [code for code, (pictures, _) in enumerate(found.values()) for _ in pictures]
     return _Listing(paths, codes, list(found), None, said)

@@ -115,7 +115,10 @@ class BatchLoader:
         epoch, index = self._place(step)
         rows = self.order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
         x, y = self.data.inputs.index_select(0, rows), self.data.targets.index_select(0, rows)
-        return (x, y) if self.augment is None else self.augment(x, y, self._generator(step))
+        if self.augment is None:
+            return x, y
+        generator = torch.Generator(x.device).manual_seed(derive_seed("augment", self.seed, step))
+        return self.augment(x, y, generator)
 
     def iterate(self, start_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of ``start_step``, ``start_step + 1`` and so on, without an end.
@@ -165,11 +168,8 @@ class BatchLoader:
 
     def _augmented(self, batches: Iterator[Batch], epoch: int, index: int) -> Iterator[Batch]:
         assert self.augment is not None
+        generator = torch.Generator(self.data.inputs.device)
         step = epoch * self._steps_per_epoch + index
         for x, y in batches:
-            yield self.augment(x, y, self._generator(step))
+            yield self.augment(x, y, generator.manual_seed(derive_seed("augment", self.seed, step)))
             step += 1
-
-    def _generator(self, step: int) -> torch.Generator:
-        generator = torch.Generator(self.data.inputs.device)
-        return generator.manual_seed(derive_seed("augment", self.seed, step))

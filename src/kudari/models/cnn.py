@@ -118,11 +118,11 @@ def cnn(
 
 
 def depth_for(height: int, width: int) -> tuple[int, int]:
-    """Return a depth and a downsample under which the last stage sees about 4 to 8 positions a side.
+    """Return a depth and a downsample under which the last stage sees about 4 to 9 positions a side.
 
     Example:
         >>> depth_for(8, 8), depth_for(32, 32), depth_for(224, 224)
-        ((2, 1), (3, 1), (4, 4))
+        ((2, 1), (4, 1), (4, 4))
     """
     side = min(height, width)
     downsample = 4 if side >= 160 else 2 if side >= 64 else 1
