@@ -223,7 +223,7 @@ def test_empty_class_folders_are_named(digits):
     (digits / "7").mkdir()
     (digits / "8").mkdir()
     (digits / "8" / "notes.txt").write_text("nothing here")
-    with pytest.raises(DataError, match=r"2 class folders .* hold no pictures: 7 and 8"):
+    with pytest.raises(DataError, match=r"No pictures in 2 class folders of .*: 7 and 8"):
         load_path(digits)
 
 
@@ -294,6 +294,12 @@ def test_built_in_digits_are_split_in_equal_shares():
     assert load_digits(0).valid_names == bundle.valid_names != load_digits(1).valid_names
     png = bundle.pipeline.decode_picture(bundle.train.inputs[0])
     assert Image.open(io.BytesIO(png)).size == (8, 8)
+
+
+def test_a_folder_of_tables_is_answered_with_the_file_to_pass(tmp_path):
+    (tmp_path / "iris.csv").write_text("a,b")
+    with pytest.raises(DataError, match=r"Pass the file itself: .*iris\.csv"):
+        load_path(tmp_path)
 
 
 def test_paths_that_lead_nowhere_are_refused(tmp_path):

@@ -348,7 +348,7 @@ def test_imbalance_is_said(tmp_path):
         {"x": np.random.default_rng(0).normal(size=100), "y": ["rare"] * 5 + ["common"] * 95}
     )
     bundle = load_path(write(frame, tmp_path / "t.csv"))
-    assert heard(bundle, "Imbalanced: 95 of 'common', 5 of 'rare'", "95%")
+    assert heard(bundle, "Imbalanced: 95 of 'common', 5 of 'rare'", "95 %")
     assert bundle.valid.targets.bincount().tolist() == [19, 1]
 
 

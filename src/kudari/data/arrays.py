@@ -33,12 +33,16 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"There is no file {path}.", fix="Check the path.")
     try:
         with path.open("rb") as file:
+            if not file.peek(6).startswith((b"PK", b"\x93NUMPY")):
+                raise DataError(f"{path} is no NumPy file.", fix="Write it with numpy.savez.")
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {"X": loaded}
             return {name: loaded[name] for name in loaded.files}
+    except DataError:
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+        if "allow_pickle" in str(error):
             raise DataError(
                 f"{path} holds Python objects.",
                 "Reading them could run any code, so it is not done.",

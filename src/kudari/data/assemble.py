@@ -24,6 +24,7 @@ def assemble(
     split: Split,
     names: Sequence[str],
     said: Sequence[str],
+    about: Sequence[str] = (),
     title: str = "",
 ) -> Bundle:
     """Return the bundle of a source that has been read, split and fitted.
@@ -37,7 +38,8 @@ def assemble(
         target: of all rows.
         split: which rows are which.
         names: of all rows.
-        said: sentences so far.
+        said: sentences about the source.
+        about: sentences about the inputs.
         title: one line for people; made from the name where empty.
     """
     outputs = target.fit(split.train)
@@ -46,7 +48,7 @@ def assemble(
     )
     what = f"{len(target.classes)} classes" if target.classes else f"regression of {', '.join(target.names)}"
     sizes = f"{count(len(train), f'training {noun}')} and {count(len(valid), f'validation {noun}')}."
-    sentences = [sizes, *said, *target.said, split.said]
+    sentences = [sizes, *said, *target.said, *about, split.said]
     return Bundle(
         name=name,
         title=title or f"{name}: {count(len(names), noun)}, {what}",

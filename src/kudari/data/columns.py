@@ -155,7 +155,7 @@ class Category:
     def fit(cls, name: str, train: Series, _marks: tuple[str, ...] = ()) -> Category:
         texts = to_texts(train)
         counts = texts.dropna().value_counts()
-        frequent = counts[counts > 1] if (counts > 1).any() else counts
+        frequent = counts[counts > 1]
         order = sorted(frequent.items(), key=lambda item: (-item[1], item[0]))[: cls.MOST]
         kept = tuple(sorted(text for text, _ in order))
         return cls(name, kept, bool(texts.isna().any()), len(kept) < len(counts))

@@ -48,5 +48,6 @@ def load_digits(seed: int = 0) -> Bundle:
         target=target,
         split=split,
         names=[f"digit {number}" for number in range(len(codes))],
-        said=["The digits are light on dark ground; new pictures to predict must be too."],
+        said=(),
+        about=["The digits are light on dark ground; new pictures to predict must be too."],
     )

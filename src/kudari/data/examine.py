@@ -26,6 +26,8 @@ class Finding:
     marks: tuple[str, ...] = ()
 
 
+_NESTED = (list, dict, tuple, set, bytes, np.ndarray)
+
 MOSTLY = 0.95
 """A column of text is numeric (or of dates) where at least this share of its values is."""
 
@@ -39,13 +41,16 @@ def examine(name: str, column: Series, train: Series) -> Finding:
     present = column.dropna()
     if train.dropna().empty:
         return Finding("", "empty")
-    if present.map(lambda v: isinstance(v, list | dict | tuple | set | np.ndarray | bytes)).any():
+    if column.dtype == object and present.map(lambda value: isinstance(value, _NESTED)).any():
         return Finding("", "nested values")
     found = _examine_typed(name, present)
-    if found.kind:
-        fixed = to_numbers(train) if found.kind == "number" else to_texts(train)
-        if fixed.nunique(dropna=False) <= 1:
-            return Finding("", "the same everywhere")
+    if not found.kind:
+        return found
+    fixed = to_numbers(train) if found.kind == "number" else to_texts(train)
+    if fixed.nunique(dropna=False) <= 1:
+        return Finding("", "the same everywhere")
+    if found.kind == "category" and fixed.nunique(dropna=False) == len(fixed):
+        return Finding("", "a different name in every row")
     return found
 
 

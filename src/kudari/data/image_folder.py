@@ -25,6 +25,7 @@ from kudari.data.images import (
 )
 from kudari.data.options import LoadOptions
 from kudari.data.split import Rows, Split, random_split
+from kudari.data.tables import CSV_SUFFIXES, PARQUET_SUFFIXES, has_suffix
 from kudari.data.target import named_classes
 from kudari.data.words import count, some
 from kudari.errors import ArgumentError, DataError
@@ -32,6 +33,7 @@ from kudari.errors import ArgumentError, DataError
 LARGEST_SIDE = 128
 """Pictures larger than this many pixels are scaled down unless image_size says otherwise."""
 
+TABLE_SUFFIXES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES, ".npz")
 _TRAIN = ("train", "training")
 _VALID = ("valid", "validation", "val", "test", "testing")
 
@@ -60,7 +62,7 @@ def load_image_folder(path: Path, options: LoadOptions) -> Bundle:
             fix="Leave task out, or give a table with a column of values.",
         )
     listing = _list_split(path) if _folder(path, _TRAIN) else _list_classes(path)
-    pixels, good, said = _read(listing, options)
+    pixels, good, about = _read(listing, options)
     codes = np.array(listing.codes, dtype=np.int64)[good]
     target = named_classes(codes, ["class"], listing.classes)
     if listing.in_valid is None:
@@ -78,7 +80,8 @@ def load_image_folder(path: Path, options: LoadOptions) -> Bundle:
         target=target,
         split=split,
         names=names,
-        said=[*listing.said, *said],
+        said=listing.said,
+        about=about,
     )
 
 
@@ -94,6 +97,12 @@ def _folders(path: Path) -> list[Path]:
 
 def _list_classes(path: Path) -> _Listing:
     folders = _folders(path)
+    files = [item for item in sorted(path.iterdir()) if has_suffix(item, TABLE_SUFFIXES) and item.is_file()]
+    if files and not find_pictures(path)[0]:
+        raise DataError(
+            f"{path} holds no pictures but {some([item.name for item in files])}.",
+            fix=f"Pass the file itself: {files[0]}.",
+        )
     if not folders:
         raise DataError(
             f"{path} has no sub-folders.",
@@ -104,7 +113,7 @@ def _list_classes(path: Path) -> _Listing:
     empty = [name for name, (pictures, _) in found.items() if not pictures]
     if empty:
         raise DataError(
-            f"{count(len(empty), 'class folder')} of {path} hold no pictures: {some(empty, limit=20)}.",
+            f"No pictures in {count(len(empty), 'class folder')} of {path}: {some(empty, limit=20)}.",
             "The model would have outputs that nothing is learned for.",
             f"Remove or fill them. Known endings: {' '.join(SUFFIXES)}.",
         )

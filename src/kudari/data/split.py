@@ -62,9 +62,11 @@ def random_split(groups: Rows, valid_fraction: float, seed: int) -> Split:
     check_split_arguments(valid_fraction, seed)
     sizes = np.bincount(groups)
     if int(np.maximum(sizes - 1, 0).sum()) < 1:
+        number = f"{len(groups)} sample{'s' * (len(groups) != 1)}"
+        why = ": no class has two" if len(groups) > 1 else ""
         raise DataError(
-            f"{len(groups)} samples cannot be split: no class has two.",
-            "Training and validation need different samples of a class.",
+            f"{number} cannot be split into training and validation{why}.",
+            "Both need different samples of a class.",
             "Add samples.",
         )
     quotas = _quotas(sizes, math.ceil(valid_fraction * len(groups)))

@@ -24,7 +24,7 @@ TARGET_NAMES = ("target", "label", "class", "y")
 
 
 def load_table(path: Path, options: LoadOptions) -> Bundle:
-    """Load a table; see :class:`kudari.data.columns` for what becomes of each kind of column.
+    """Load a table; see :mod:`kudari.data.columns` for what becomes of each kind of column.
 
     Raises:
         DataError: for unreadable files, missing targets, and tables without a usable column.
@@ -48,7 +48,8 @@ def load_table(path: Path, options: LoadOptions) -> Bundle:
         target=target,
         split=split,
         names=[f"row {row + 1}" for row in frame.index],
-        said=[*said, *about],
+        said=said,
+        about=about,
     )
 
 
@@ -145,7 +146,8 @@ def _kinds(columns: list[Column]) -> str:
         if kind in kinds
     ]
     inputs = sum(len(column.features) for column in columns)
-    return f"{some(parts)} become {count(inputs, 'input')}; numbers are standardised with the training rows."
+    verb = "becomes" if len(columns) == 1 else "become"
+    return f"{some(parts)} {verb} {count(inputs, 'input')}; numbers are standardised with the training rows."
 
 
 def _about_missing(frame: Frame, columns: list[Column]) -> list[str]:

@@ -18,7 +18,7 @@ from kudari.data.words import count, some
 from kudari.errors import ArgumentError, DataError, did_you_mean
 
 FEW_VALUES = 20
-"""Whole numbers with at most this many different values are taken for classes."""
+"""Whole numbers with at most this many different values, each twice on average, are taken for classes."""
 
 IMBALANCE = 10
 """From this ratio of the largest to the smallest class on, the imbalance is said aloud."""
@@ -79,8 +79,9 @@ class Target:
 def read_target(values: NDArray[Any], names: Sequence[str], task: str | None) -> Target:
     """Decide between classification and regression, and number the classes.
 
-    Text and truth values are classes. Whole numbers are classes where at most 20 different ones occur, or
-    where they count from 0 without a gap and each occurs 10 times on average. All else is regression.
+    Text and truth values are classes. Whole numbers are classes where at most 20 different ones occur, each
+    twice on average, or where they count from 0 without a gap and each occurs 10 times on average. All else
+    is regression.
 
     Args:
         values: (N,) or (N, K), nothing missing; numbers, truth values or text.
@@ -121,7 +122,7 @@ def _infer(values: NDArray[Any], name: str) -> tuple[str, str]:
     distinct = np.unique(values)
     whole = bool(np.all(distinct == np.floor(distinct)))
     counting = whole and bool(np.array_equal(distinct, np.arange(len(distinct))))
-    if whole and len(distinct) <= FEW_VALUES:
+    if whole and len(distinct) <= FEW_VALUES and 2 * len(distinct) <= len(values):
         what = f"whole numbers with {count(len(distinct), 'different value')}"
     elif counting and len(values) >= 10 * len(distinct):
         what = f"every whole number from 0 to {len(distinct) - 1}"
@@ -222,8 +223,9 @@ def named_classes(
         remarks.append(f"{subject} a single sample and is trained on but never validated: {some(single)}.")
     if sizes.max() >= IMBALANCE * sizes.min():
         large, small = int(sizes.argmax()), int(sizes.argmin())
+        share = 100 * sizes[large] / len(codes)
         remarks.append(
             f"Imbalanced: {sizes[large]:,} of {classes[large]!r}, {sizes[small]:,} of {classes[small]!r}; "
-            f"always answering {classes[large]!r} would be right {sizes[large] / len(codes):.0%} of the time."
+            f"always answering {classes[large]!r} would be right {share:.0f} % of the time."
         )
     return Target("classification", codes, tuple(names), tuple(classes), tuple(remarks))
