@@ -52,9 +52,15 @@ def to_numbers(series: Series) -> Series:
 
 def to_texts(series: Series) -> Series:
     """Return text without outer spaces, None where missing; whole floats are spelt like integers."""
-    if pd.api.types.is_float_dtype(series.dtype):
-        return series.map(lambda v: None if pd.isna(v) else str(int(v)) if float(v).is_integer() else str(v))
-    return series.map(lambda v: None if pd.isna(v) else str(v).strip()).astype(object)
+    codes, distinct = pd.factorize(series)  # spells each different value once; a missing one has code -1
+    spelt = np.array([*map(_spell, distinct), None], dtype=object)
+    return pd.Series(spelt[codes], index=series.index, dtype=object)
+
+
+def _spell(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
 
 
 def to_days(series: Series) -> Series:
@@ -167,15 +173,14 @@ class Category:
         return tuple(names)
 
     def encode(self, series: Series) -> Features:
-        texts = to_texts(series)
-        index = pd.Index(list(self.categories), dtype=object)
-        codes = index.get_indexer(texts)
+        rows, distinct = pd.factorize(to_texts(series))
+        places = {text: place for place, text in enumerate(self.categories)}
         # An integer column with a hole is written with floats: 1.0 means the category 1.
-        codes = np.where(codes < 0, index.get_indexer(texts.str.removesuffix(".0")), codes)
-        block = np.zeros((len(texts), len(self.features)), dtype=np.float32)
+        found = [places.get(text, places.get(text.removesuffix(".0"), -1)) for text in distinct]
+        codes, absent = np.array([*found, -1])[rows], rows < 0
+        block = np.zeros((len(series), len(self.features)), dtype=np.float32)
         known = np.flatnonzero(codes >= 0)
         block[known, codes[known]] = 1
-        absent = texts.isna().to_numpy()
         if self.missing:
             block[absent, len(self.categories)] = 1
         if self.other:

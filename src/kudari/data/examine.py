@@ -29,7 +29,7 @@ class Finding:
 _NESTED = (list, dict, tuple, set, bytes, np.ndarray)
 
 MOSTLY = 0.95
-"""A column of text is numeric (or of dates) where at least this share of its values is."""
+"""A column of text is numeric where at least this share of its values is."""
 
 
 def examine(name: str, column: Series, train: Series) -> Finding:
@@ -83,15 +83,17 @@ def _identifier(name: str, present: Series) -> Finding | None:
 
 def _examine_texts(name: str, present: Series) -> Finding:
     texts = to_texts(present)
-    numbers = to_numbers(texts)
-    if numbers.notna().mean() >= MOSTLY:
-        odd = tuple(sorted(set(texts[numbers.isna()])))
-        return _identifier(name, numbers) or Finding("number", marks=odd)
-    if to_days(present).notna().mean() >= 1:
+    counts = texts.value_counts()
+    different = counts.index.to_series()
+    numbers = to_numbers(different)
+    if counts[numbers.notna()].sum() >= MOSTLY * len(texts):
+        odd = tuple(sorted(different[numbers.isna()]))
+        return _identifier(name, to_numbers(texts)) or Finding("number", marks=odd)
+    if to_days(different).notna().all():
         return Finding("date")
-    distinct = texts.nunique()
+    distinct = len(counts)
     if distinct > 20 and distinct > 0.5 * len(texts):
-        words = texts.str.split().str.len().mean()
+        words = different.str.split().str.len().mean()
         return Finding(
             "", "free text" if words >= 3 else f"{count(distinct, 'different name')}, too many to learn"
         )
