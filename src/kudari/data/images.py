@@ -29,6 +29,10 @@ SUFFIXES = (
 """Endings of the files that are taken for pictures."""
 
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
+_DEEP = {"I;16": (65535,), "I;16B": (65535,), "I;16L": (65535,), "I": (255, 65535), "F": (1, 255, 65535)}
+"""Grey modes of more than 8 bits, and the values that can be white: the first that no pixel exceeds."""
+
+_GREY = ("1", "L", "LA", *_DEEP)
 _READING = "Reading pictures"
 T = TypeVar("T")
 
@@ -97,9 +101,7 @@ def _header(path: Path) -> Header | Bad:
             if picture.getexif().get(0x0112, 1) >= 5:  # orientation: turned by a quarter
                 width, height = height, width
             transparent = "A" in picture.getbands() or "transparency" in picture.info
-            return Header(
-                width, height, picture.mode in ("1", "L", "LA", "I", "F", "I;16", "I;16B"), transparent
-            )
+            return Header(width, height, picture.mode in _GREY, transparent)
     except (*_UNREADABLE, Image.DecompressionBombError) as error:
         return Bad(path, _reason(error))
 
@@ -126,18 +128,10 @@ def _flat(picture: Any, mode: str) -> Any:
     """Convert any mode of Pillow to ``L`` or ``RGB``."""
     from PIL import Image
 
-    if picture.mode in ("I", "F", "I;16", "I;16B"):
+    if picture.mode in _DEEP:
         values = np.asarray(picture).astype(np.float64)
-        top = (
-            1.0
-            if picture.mode == "F" and values.max(initial=0) <= 1
-            else 255.0
-            if values.max() <= 255
-            else 65535.0
-        )
-        if picture.mode == "I;16" or picture.mode == "I;16B":
-            top = 65535.0
-        picture = Image.fromarray(np.clip(values * (255 / top), 0, 255).round().astype(np.uint8))
+        white = next(top for top in _DEEP[picture.mode] if top == 65535 or values.max() <= top)
+        picture = Image.fromarray((values * (255 / white)).round().clip(0, 255).astype(np.uint8))
     elif "A" in picture.getbands() or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
