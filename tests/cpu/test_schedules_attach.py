@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kudari.errors import ArgumentError
-from kudari.schedules import constant, cosine, linear, parse, warmup
+from kudari.schedules import constant, cosine, linear, parse, plateau, warmup
 
 
 def make(optimizer=torch.optim.AdamW, groups=1, **kwargs):
@@ -179,3 +179,71 @@ def test_groups_can_have_a_factor_of_their_own():
 def test_names_that_the_optimizer_lacks_are_refused(kwargs, words):
     with pytest.raises(ArgumentError, match=words.replace("?", r"\?").replace("[", r"\[")):
         constant().attach(make(), total_steps=10, **kwargs)
+
+
+def test_a_wrapper_that_steps_for_every_process_does_not_run_ahead():
+    optimizer = make()
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10)
+    for step in range(1, 6):
+        optimizer.step()
+        for _ in range(4):
+            if scheduler._step_count <= scheduler.total_steps:
+                scheduler.step()
+        assert scheduler.last_epoch == step
+
+
+def test_a_compiled_optimizer_step_is_seen():
+    optimizer = make(torch.optim.SGD)
+    optimizer.param_groups[0]["params"][0].grad = torch.ones(3)
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10)
+    step = torch.compile(lambda: optimizer.step(), backend="eager")
+    for _ in range(3):
+        step()
+        scheduler.step()
+    assert scheduler.last_epoch == 3
+
+
+def test_a_captured_step_that_nobody_sees_advances(monkeypatch):
+    optimizer = make()
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10)
+    optimizer.step()
+    scheduler.step()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    optimizer.step()
+    scheduler.step()
+    monkeypatch.undo()
+    for _ in range(3):  # replays
+        scheduler.step()
+    assert scheduler.last_epoch == 5
+
+
+def test_a_plateau_is_told_metrics_and_resumes():
+    schedule = linear(1, 0) * plateau(0.5, patience=0)
+    optimizer = make()
+    scheduler = schedule.attach(optimizer, total_steps=10)
+    run(optimizer, scheduler, 4)
+    assert [scheduler.report(m) for m in (1.0, 2.0)] == [False, True]
+    assert scheduler.get_last_lr() == [pytest.approx(0.1 * 0.6 * 0.5)]
+    again = make()
+    resumed = schedule.attach(again, total_steps=10)
+    resumed.load_state_dict(scheduler.state_dict())
+    assert resumed.get_last_lr() == scheduler.get_last_lr()
+    with pytest.raises(ArgumentError, match="no plateau"):
+        cosine().attach(make(), 10).report(1.0)
+
+
+def test_the_state_is_plain_data_that_a_safe_loader_reads(tmp_path):
+    scheduler = (cosine() * plateau()).attach(make(lr=torch.tensor(0.1), foreach=False), total_steps=10)
+    torch.save(scheduler.state_dict(), tmp_path / "state.pt")
+    assert torch.load(tmp_path / "state.pt", weights_only=True) == scheduler.state_dict()
+
+
+def test_a_kudari_schedule_goes_on_from_the_state_of_a_torch_scheduler():
+    optimizer = make()
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
+    run(optimizer, theirs, 7)
+    again = make()
+    ours = cosine(length=20).attach(again, total_steps=20)
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.get_last_lr() == [pytest.approx(theirs.get_last_lr()[0])]

@@ -1,6 +1,7 @@
 """Schedules without torch: values, composition, lengths, texts."""
 
 import itertools
+import json
 import math
 import pickle
 import subprocess
@@ -10,9 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kudari import schedules
 from kudari.compile.expression import evaluate
+from kudari.compile.latex import latex
 from kudari.errors import ArgumentError, HyperError
-from kudari.schedules import constant, cosine, linear, names, parse, warmup
+from kudari.schedules import (
+    constant,
+    cosine,
+    cosine_restarts,
+    function,
+    infinite,
+    inverse_sqrt,
+    linear,
+    names,
+    one_cycle,
+    parse,
+    plateau,
+    warmup,
+)  # fmt: skip
+from kudari.schedules.parse import makers
 
 
 def values(schedule, total, steps=None, **run):
@@ -178,3 +195,72 @@ def test_what_is_not_a_schedule_is_refused_and_never_run(text, words):
         parse(text)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_the_public_list_has_every_file_of_curves():
+    assert set(makers()) <= set(schedules.__all__)
+    for name in makers():
+        assert getattr(schedules, name) is makers()[name]
+
+
+def test_every_curve_names_its_source_and_has_a_symbolic_formula():
+    for maker in makers().values():
+        curve = vars(maker).get("curve")
+        if curve is not None:
+            assert curve.source
+            assert curve.summary.endswith(".")
+            assert latex(curve.formula(), curve.symbols())
+        else:
+            assert "Source: " in maker.__doc__
+
+
+def test_a_plateau_multiplies_whatever_it_stands_beside():
+    bound = (cosine() * plateau(0.5, patience=1, cooldown=1, floor=0.2)).bind(100)
+    before = bound(40)
+    assert [bound.report(m) for m in (1.0, 1.0, 1.0)] == [False, False, True]
+    assert bound(40) == 0.5 * before
+    saved = bound.state_dict()
+    assert json.loads(json.dumps(saved)) == saved
+    again = (cosine() * plateau(0.5, patience=1, cooldown=1, floor=0.2)).bind(100)
+    again.load_state_dict(saved)
+    assert again(40) == 0.5 * before
+    for _ in range(20):
+        bound.report(2.0)
+    assert bound(0) == 0.2
+
+
+def test_two_plateaus_and_reports_without_one_are_refused():
+    with pytest.raises(ArgumentError, match="2 plateaus"):
+        (plateau() * plateau()).bind(10)
+    with pytest.raises(ArgumentError, match="no plateau"):
+        cosine().bind(10).report(1.0)
+
+
+def test_python_functions_compose_and_have_their_own_time():
+    schedule = linear(0, 1, length=10) >> function(lambda step: 1 / (1 + step)) * 0.5
+    bound = schedule.bind(3000)
+    assert [bound(t) for t in (5, 10, 11, 2000, 3000, 4000)] == [
+        0.5, 0.5, 0.25, 0.5 / 1991, 0.5 / 2991, 0.5 / 2991,
+    ]  # fmt: skip
+
+
+def test_a_run_without_an_end_needs_no_length():
+    schedule = infinite(100, level=0.5, decay=1000)
+    assert schedule.factor(10**9) == 0.5
+    assert inverse_sqrt(100).factor(9900) == pytest.approx(0.1)
+
+
+def test_one_cycle_refuses_a_rise_longer_than_itself():
+    with pytest.raises(ArgumentError, match=r"up = 500 steps, but there are 400 \(100 too many\)"):
+        one_cycle(500).bind(400)
+    with pytest.raises(ArgumentError, match=r"2 \* up = 480"):
+        one_cycle("60%", three_phase=True).bind(400)
+
+
+def test_restarts_that_end_with_the_run_end_on_the_floor():
+    for mult in (1, 2, 3):
+        total = {1: 30, 2: 70, 3: 130}[mult]
+        bound = cosine_restarts(10, mult, low=0.2).bind(total)
+        assert bound(10) == 1
+        assert bound(total) == pytest.approx(0.2)
+        assert bound(total - 1) < 0.5

@@ -18,6 +18,7 @@ from kudari.schedules.bound import Bound
 from kudari.schedules.curves.constant import constant
 from kudari.schedules.length import RunSize
 from kudari.schedules.schedule import Schedule
+from kudari.schedules.stepwatch import StepWatch
 
 Group = dict[str, Any]
 _ONE = constant()
@@ -71,7 +72,8 @@ class ScheduleLR(LRScheduler):
 
     The constructor writes the values of the first step; it counts no step and replaces no method. ``step()``
     after an ``optimizer.step()`` that did not happen (gradients with infinities under a GradScaler) does not
-    advance. To resume is to set the step: ``load_state_dict``, ``set_step`` or ``start_step=``.
+    advance, and one optimizer step is one step however often a wrapper calls ``step()`` after it. To resume
+    is to set the step: ``load_state_dict``, ``set_step`` or ``start_step=``.
 
     Attributes:
         last_epoch: the optimizer step whose values are set, from 0 (torch's name for it).
@@ -106,7 +108,7 @@ class ScheduleLR(LRScheduler):
             self._bound.setdefault(Target.read("weight_decay"), _ONE.bind_run(run))
         self._known_groups = 0
         self._check_names()
-        self._watch = _StepWatch(optimizer, self)
+        self._hook()
         self.last_epoch = start_step
         self.set_step(start_step)
 
@@ -154,7 +156,7 @@ class ScheduleLR(LRScheduler):
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A copy of the scheduler has a copy of the optimizer, whose hooks torch leaves behind.
         self.__dict__.update(state)
-        self._watch = _StepWatch(self.optimizer, self)
+        self._hook()
 
     def _update_lr(self, epoch: int | None = None) -> None:
         # SequentialLR begins a scheduler at its milestone this way.
@@ -215,6 +217,11 @@ class ScheduleLR(LRScheduler):
     def _last_lr(self) -> list[float | Tensor]:  # type: ignore[override]  # torch keeps a second copy
         return self.get_last_lr()
 
+    def _hook(self) -> None:
+        self._watch = StepWatch(self.optimizer)
+        # The optimizer must not keep a scheduler alive that nobody uses any more.
+        self.optimizer.register_step_pre_hook(_before_step(weakref.ref(self)))
+
     def _group_factor(self, index: int, group: Group, step: int) -> float:
         factor = 1.0
         for key in (index, group.get("name")):
@@ -247,44 +254,6 @@ def _copy(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value
 
 
-class _StepWatch:
-    """Knows whether the optimizer has taken a step since it was last asked.
-
-    It uses the hooks that torch's optimizers offer, so nothing is replaced. A GradScaler skips in
-    two ways: it does not call ``optimizer.step`` at all, or (fused optimizers) it sets ``found_inf`` and the
-    optimizer does nothing.
-    """
-
-    def __init__(self, optimizer: Optimizer, scheduler: ScheduleLR) -> None:
-        self._optimizer = optimizer
-        self._ever = False
-        self._took_step = False
-        self._found_inf: list[Tensor] = []
-        # The optimizer must not keep a scheduler alive that nobody uses any more.
-        reference = weakref.ref(scheduler)
-        optimizer.register_step_pre_hook(_before_step(reference))
-        optimizer.register_step_post_hook(_after_step(weakref.ref(self)))
-
-    def saw_step(self) -> None:
-        """Called after every ``optimizer.step()``."""
-        self._ever = True
-        found_inf = getattr(self._optimizer, "found_inf", None)
-        if isinstance(found_inf, Tensor):
-            self._found_inf.append(found_inf)
-        else:
-            self._took_step = True
-
-    def advanced(self) -> bool:
-        """Whether to advance; forgets the steps seen so far."""
-        took = self._took_step or any(not bool(flag.item()) for flag in self._found_inf)
-        self._took_step, self._found_inf = False, []
-        if self._ever:
-            return took
-        # No step has ever been seen: a loop that only draws the schedule, or an engine that steps in its own
-        # way, or a GradScaler that has skipped every step so far, which shows in the gradients.
-        return not _gradients_overflow(self._optimizer)
-
-
 def _before_step(scheduler: weakref.ref[ScheduleLR]) -> Callable[..., None]:
     def adopt(optimizer: Optimizer, args: object, kwargs: object) -> None:
         found = scheduler()
@@ -293,23 +262,3 @@ def _before_step(scheduler: weakref.ref[ScheduleLR]) -> Callable[..., None]:
             found.set_step(found.last_epoch)
 
     return adopt
-
-
-def _after_step(watch: weakref.ref[_StepWatch]) -> Callable[..., None]:
-    def count(optimizer: Optimizer, args: object, kwargs: object) -> None:
-        found = watch()
-        if found is not None:
-            found.saw_step()
-
-    return count
-
-
-def _gradients_overflow(optimizer: Optimizer) -> bool:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            grad = parameter.grad
-            if grad is not None:
-                values = grad.coalesce().values() if grad.is_sparse else grad
-                if not bool(torch.isfinite(values).all()):
-                    return True
-    return False

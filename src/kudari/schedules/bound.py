@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +58,11 @@ class Bound:
             index = self._tabulate(step)
         return self._values[index]
 
+    def table(self, steps: Sequence[int]) -> list[float]:
+        """The factors at many steps at once, in their order."""
+        found: list[float] = self._evaluate(np.array(steps, dtype=np.float64)).tolist()
+        return found
+
     def report(self, metric: float) -> bool:
         """Tell the plateau in the schedule a metric; returns whether the factor fell.
 
@@ -89,13 +94,16 @@ class Bound:
         # Blocks lie on a fixed grid: a value never depends on which step was asked first.
         self._first = int(step) - int(step) % BLOCK
         t = np.arange(self._first, self._first + BLOCK, dtype=np.float64)
+        self._values = self._evaluate(t).tolist()
+        return int(step) - self._first
+
+    def _evaluate(self, t: Array) -> Array:
         values: dict[str, Array | float] = {"t": t}
         if self.plateau is not None:
             values[INPUT] = self.plateau.factor
         for name, (function, local) in self.calls.items():
             values[name] = self._call(name, function, evaluate_many(local, {"t": t}))
-        self._values = evaluate_many(self.expression, values).tolist()
-        return int(step) - self._first
+        return evaluate_many(self.expression, values)
 
     def _call(self, name: str, function: Function, local: Array) -> Array:
         """A Python function at every step of a block, asked once for each."""

@@ -38,7 +38,8 @@ class Freeze(Schedule):
         planned = replace(
             window, steps=self.total_steps, run=replace(window.run, total_steps=self.total_steps)
         )
-        return self.child.expression(minimum(t, self.step), planned)
+        last = self.step if window.steps is None else min(self.step, window.steps)
+        return self.child.expression(minimum(t, last), planned)
 
     def __str__(self) -> str:
         planned = "" if self.total_steps is None else f", total_steps={self.total_steps}"
@@ -57,6 +58,7 @@ def freeze(schedule: Schedule, step: int, *, total_steps: int | None = None) -> 
         ArgumentError: if ``step`` is not a whole number of 0 or more.
 
     Example:
+        >>> from kudari.schedules import linear
         >>> freeze(linear(1, 0, length=10), 5).factor(8)
         0.5
     """

@@ -142,6 +142,23 @@ class Curve:
                 raise HyperError(f"{Piece(self, values)}: {message}")
         return Piece(self, values)
 
+    def formula(self) -> Expr:
+        """The formula with symbols for numbers and lengths, for people to read; choices at their default."""
+        values: dict[str, object] = {}
+        for name, spec in self.declared:
+            default = default_of(spec)
+            if isinstance(spec, Option) or (default is None and name != "length"):
+                values[name] = default
+            elif isinstance(default, tuple):
+                values[name] = tuple(hyper(f"{name}_{i + 1}") for i in range(len(default)))
+            else:
+                values[name] = hyper("T" if name == "length" else name)
+        return lift(self.function(hyper("t"), hyper("T"), **values))
+
+    def symbols(self) -> dict[str, str]:
+        """LaTeX of the numbers that have a letter of their own."""
+        return {n: spec.symbol for n, spec in self.declared if isinstance(spec, Hyper) and spec.symbol}
+
     def _check(self, name: str, spec: Hyper | Option | Span, value: object) -> Value:
         try:
             if isinstance(spec, Hyper):

@@ -6,7 +6,7 @@ import ast
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kudari.errors import ArgumentError, KudariError, did_you_mean
 from kudari.schedules.schedule import Schedule
@@ -47,11 +47,12 @@ def names() -> tuple[str, ...]:
     return (*PRESETS, *makers())
 
 
-def parse(text: str | Schedule) -> Schedule:
+def parse(text: str | Schedule, extra: Mapping[str, Maker] | None = None) -> Schedule:
     """Read a schedule.
 
     Args:
         text: a name (``"cosine"``, ``"warmup_cosine"``) or a composition of calls; a schedule is returned.
+        extra: constructors of your own that the text may call, by name.
 
     Raises:
         ArgumentError: if the text is not a schedule; HyperError: if a parameter is outside its range.
@@ -68,7 +69,7 @@ def parse(text: str | Schedule) -> Schedule:
         raise ArgumentError(f"A schedule of {len(text)} characters; the longest allowed is {LONGEST}.")
     try:
         tree = ast.parse(text.strip(), mode="eval")
-        found = _read(tree.body, text)
+        found = _Reader(text.strip(), extra or {}).read(tree.body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, KudariError):
             raise
@@ -83,79 +84,73 @@ def parse(text: str | Schedule) -> Schedule:
     return found
 
 
-def _read(node: ast.expr, text: str) -> object:
-    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, bool, type(None))):
-        return node.value
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return _negative(node, text)
-    if isinstance(node, (ast.Tuple, ast.List)):
-        return tuple(_read(item, text) for item in node.elts)
-    if isinstance(node, ast.Name):
-        return _named(node.id)
-    if isinstance(node, ast.Call):
-        return _call(node, text)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.RShift, ast.Mult)):
-        return _joined(node, text)
-    part = ast.get_source_segment(text.strip(), node) or text
-    raise ArgumentError(
-        f"{part!r} is not allowed in a schedule.",
-        fix="Use names, calls, numbers, texts, >> and *.",
-    )
+class _Reader:
+    """Walks a syntax tree and allows only what a schedule is made of."""
 
+    def __init__(self, text: str, extra: Mapping[str, Maker]) -> None:
+        self._text, self._extra = text, extra
 
-def _negative(node: ast.UnaryOp, text: str) -> float:
-    value = _read(node.operand, text)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ArgumentError(f"- {value} is not a number.")
-    return -value
-
-
-def _named(name: str) -> Schedule:
-    if name in PRESETS:
-        return parse(PRESETS[name])
-    try:
-        return _maker(name)()
-    except TypeError as error:
-        raise ArgumentError(f"{name}: {error}.") from None
-
-
-def _maker(name: str) -> Maker:
-    found = makers().get(name) or combinators().get(name)
-    if found is None:
+    def read(self, node: ast.expr) -> object:
+        """The value of a node."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, bool, type(None))):
+            return node.value
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return self._negative(node)
+        if isinstance(node, (ast.Tuple, ast.List)):
+            return tuple(self.read(item) for item in node.elts)
+        if isinstance(node, ast.Name):
+            return self._make(node.id, [], {})
+        if isinstance(node, ast.Call):
+            return self._call(node)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.RShift, ast.Mult)):
+            return self._joined(node)
+        part = ast.get_source_segment(self._text, node) or self._text
         raise ArgumentError(
-            f"There is no schedule {name!r}.{did_you_mean(name, names())}",
-            fix=f"Known: {', '.join(names())}.",
+            f"{part!r} is not allowed in a schedule.",
+            fix="Use names, calls, numbers, texts, >> and *.",
         )
-    return found
 
+    def _negative(self, node: ast.UnaryOp) -> float:
+        value = self.read(node.operand)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ArgumentError(f"- {value} is not a number.")
+        return -value
 
-def _call(node: ast.Call, text: str) -> Schedule:
-    if not isinstance(node.func, ast.Name):
-        raise ArgumentError(f"{ast.unparse(node.func)!r} is not the name of a schedule.")
-    name = node.func.id
-    if name in PRESETS:
-        if node.args or node.keywords:
-            raise ArgumentError(f"{name} takes no parameters; it stands for {PRESETS[name]}.")
-        return _named(name)
-    args = [_read(item, text) for item in node.args]
-    kwargs: dict[str, object] = {}
-    for keyword in node.keywords:
-        if keyword.arg is None:
-            raise ArgumentError("** is not allowed in a schedule.")
-        kwargs[keyword.arg] = _read(keyword.value, text)
-    try:
-        return _maker(name)(*args, **kwargs)
-    except TypeError as error:
-        raise ArgumentError(f"{name}: {error}.") from None
+    def _call(self, node: ast.Call) -> Schedule:
+        if not isinstance(node.func, ast.Name):
+            raise ArgumentError(f"{ast.unparse(node.func)!r} is not the name of a schedule.")
+        kwargs: dict[str, object] = {}
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                raise ArgumentError("** is not allowed in a schedule.")
+            kwargs[keyword.arg] = self.read(keyword.value)
+        return self._make(node.func.id, [self.read(item) for item in node.args], kwargs)
 
+    def _make(self, name: str, args: list[object], kwargs: dict[str, object]) -> Schedule:
+        if name in PRESETS:
+            if args or kwargs:
+                raise ArgumentError(f"{name} takes no parameters; it stands for {PRESETS[name]}.")
+            return parse(PRESETS[name])
+        maker = self._extra.get(name) or makers().get(name) or combinators().get(name)
+        if maker is None:
+            known = (*names(), *combinators(), *self._extra)
+            raise ArgumentError(
+                f"There is no schedule {name!r}.{did_you_mean(name, known)}",
+                fix=f"Known: {', '.join(known)}.",
+            )
+        try:
+            return maker(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(f"{name}: {error}.") from None
 
-def _joined(node: ast.BinOp, text: str) -> Schedule:
-    left, right = _read(node.left, text), _read(node.right, text)
-    sides = [makers()["constant"](x) if isinstance(x, (int, float)) else x for x in (left, right)]
-    for side in sides:
-        if not isinstance(side, Schedule):
-            raise ArgumentError(f"{side!r} cannot be joined to a schedule in {text!r}.")
-    a, b = sides
-    assert isinstance(a, Schedule)
-    assert isinstance(b, Schedule)
-    return a >> b if isinstance(node.op, ast.RShift) else a * b
+    def _joined(self, node: ast.BinOp) -> Schedule:
+        a, b = self._side(node.left), self._side(node.right)
+        return a >> b if isinstance(node.op, ast.RShift) else a * b
+
+    def _side(self, node: ast.expr) -> Schedule:
+        value = self.read(node)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return makers()["constant"](value)
+        if not isinstance(value, Schedule):
+            raise ArgumentError(f"{value!r} cannot be joined to a schedule in {self._text!r}.")
+        return value

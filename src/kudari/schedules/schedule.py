@@ -155,6 +155,11 @@ class Schedule:
         """
         return _bound(self, total_steps)(step)
 
+    def segments(self, window: Window) -> list[tuple[Schedule, int, int | None]]:
+        """``(part, first step, steps)`` of what follows one another; what is no sequence is one part."""
+        own = self.steps(window.run)
+        return [(self, 0, window.steps if own is None else int(own + Fraction(1, 2)))]
+
     def attach(
         self,
         optimizer: Optimizer,

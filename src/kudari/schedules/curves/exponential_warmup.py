@@ -19,7 +19,7 @@ def exponential_warmup(
     """Approach 1 as ``1 - exp(-(t+1)/timescale)``; the paper's timescale is 1/(1 - beta2).
 
     Example:
-        >>> round((exponential_warmup(100) * constant()).factor(99), 3)
+        >>> round(exponential_warmup(100).factor(99), 3)
         0.632
     """
     return 1 - exp(-(t + 1) / steps(timescale))

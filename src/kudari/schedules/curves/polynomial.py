@@ -20,4 +20,6 @@ def polynomial(
         >>> polynomial(2).factor(50, total_steps=100)
         0.25
     """
-    return between(floor, 1.0, (1 - t / T) ** power)
+    left = 1 - t / T
+    straight = isinstance(power, float) and power == 1
+    return between(floor, 1.0, left if straight else left**power)

@@ -28,6 +28,7 @@ def warmup(
     ``shape="exponential"`` multiplies by the same number at every step and needs ``start`` above 0.
 
     Example:
+        >>> from kudari.schedules import linear
         >>> (warmup(3) >> linear()).factor(0, total_steps=100)
         0.25
     """
