@@ -27,7 +27,7 @@ from kudari.optim.describe import describe as describe
 from kudari.optim.groups import Assignment as Assignment
 from kudari.optim.groups import assign as assign
 from kudari.optim.groups import groups as groups
-from kudari.optim.optimizer import EagerFallbackWarning as EagerFallbackWarning
+from kudari.optim.bound_group import EagerFallbackWarning as EagerFallbackWarning
 from kudari.optim.optimizer import Params as Params
 from kudari.optim.optimizer import RuleOptimizer as RuleOptimizer
 from kudari.optim.optimizer import make_class as make_class

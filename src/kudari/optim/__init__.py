@@ -1,9 +1,10 @@
 """The optimizers: drop-in classes for ``torch.optim``, each made from its rule."""
 
+from kudari.optim.bound_group import EagerFallbackWarning
 from kudari.optim.catalogue import CLASSES, get, names, rules
 from kudari.optim.describe import Description, describe
 from kudari.optim.groups import Assignment, assign, groups
-from kudari.optim.optimizer import EagerFallbackWarning, RuleOptimizer, make_class
+from kudari.optim.optimizer import RuleOptimizer, make_class
 
 globals().update(CLASSES)
 

@@ -1,0 +1,303 @@
+"""The LLVM printer: a program becomes the text of a fused, threaded CPU kernel.
+
+The kernel has one entry, ``void kudari_step(i64* context, i64 threads)``. For each pass it computes the
+tensors' numbers in float64 (the prologue), hands tasks, which are runs of chunks of all tensors together, to
+one parallel region, and adds up what the chunks have summed, in the order of the chunks. Vectors are explicit
+and every fused multiply-add is written out, so an element's bits do not depend on where it falls: in a vector
+or a tail, in one task or another, on one thread or another.
+"""
+
+from __future__ import annotations
+
+from kudari.compile.expression import Expr, walk
+from kudari.compile.llvm.block import COMPARE, Block
+from kudari.compile.llvm.chunk import base_type, indent, print_chunk
+from kudari.compile.program import Program, sum_name
+
+# Fields of the context, in units of 8 bytes; pointers and counts. `next` has a cache line of its own.
+CONTEXT = {
+    "tensors": 0,  # number of tensors
+    "tasks": 1,  # number of tasks
+    "chunks": 2,  # i64[chunk_count][3]: tensor, first element, end
+    "task_ends": 3,  # i64[tasks]: end of each task's run of chunks
+    "slots": 4,  # i64[tensors][slots]: addresses
+    "scalars": 5,  # compute[tensors][scalars_per_tensor]
+    "hypers": 6,  # double[hypers], t left out
+    "counters": 7,  # i64[tensors]: address of each tensor's float32 step count
+    "fork": 8,  # address of GOMP_parallel, or of something with its signature
+    "chunk_count": 9,
+    "partials": 10,  # double[chunk_count][sums]: what each chunk has summed
+    "sums": 11,  # double[tensors][sums]
+    "sizes": 12,  # double[tensors]: number of elements
+    "first_pass": 13,
+    "end_pass": 14,  # passes first_pass <= k < end_pass are run
+    "next": 16,  # the next task to take
+}
+CONTEXT_WORDS = 24
+
+
+def _field(name: str) -> str:
+    """Load a count from the context."""
+    return (
+        f"  %{name}.p = getelementptr i64, ptr %context, i64 {CONTEXT[name]}\n"
+        f"  %{name} = load i64, ptr %{name}.p, align 8"
+    )
+
+
+def _pointer(name: str) -> str:
+    """Load an address from the context."""
+    return _field(name).replace(f"load i64, ptr %{name}.p", f"load ptr, ptr %{name}.p")
+
+
+def _worker(program: Program, number: int) -> str:
+    """Take tasks until none is left; a slow thread takes fewer."""
+    base = base_type(program)
+    return f"""
+define internal void @worker{number}(ptr %context) #0 {{
+entry:
+{_field("tasks")}
+{_pointer("chunks")}
+{_pointer("task_ends")}
+{_pointer("slots")}
+{_pointer("scalars")}
+{_pointer("partials")}
+  %next.p = getelementptr i64, ptr %context, i64 {CONTEXT["next"]}
+  br label %take
+take:
+  %task = atomicrmw add ptr %next.p, i64 1 monotonic
+  %mine = icmp slt i64 %task, %tasks
+  br i1 %mine, label %begin, label %done
+begin:
+  %end.p = getelementptr i64, ptr %task_ends, i64 %task
+  %end = load i64, ptr %end.p, align 8
+  %first = icmp eq i64 %task, 0
+  %before.p = getelementptr i64, ptr %end.p, i64 -1
+  br i1 %first, label %run, label %look
+look:
+  %before = load i64, ptr %before.p, align 8
+  br label %run
+run:
+  %c0 = phi i64 [ 0, %begin ], [ %before, %look ]
+  br label %chunks.loop
+chunks.loop:
+  %c = phi i64 [ %c0, %run ], [ %c.next, %chunks.loop ]
+  %row = mul i64 %c, 3
+  %tensor.p = getelementptr i64, ptr %chunks, i64 %row
+  %tensor = load i64, ptr %tensor.p, align 8
+  %start.p = getelementptr i64, ptr %tensor.p, i64 1
+  %start = load i64, ptr %start.p, align 8
+  %stop.p = getelementptr i64, ptr %tensor.p, i64 2
+  %stop = load i64, ptr %stop.p, align 8
+  %slots.row = mul i64 %tensor, {len(program.slots)}
+  %my.slots = getelementptr ptr, ptr %slots, i64 %slots.row
+  %scalars.row = mul i64 %tensor, {program.scalars_per_tensor}
+  %my.scalars = getelementptr {base}, ptr %scalars, i64 %scalars.row
+  %partials.row = mul i64 %c, {len(program.sums)}
+  %my.partial = getelementptr double, ptr %partials, i64 %partials.row
+  call void @chunk{number}(ptr %my.slots, ptr %my.scalars, ptr %my.partial, i64 %start, i64 %stop)
+  %c.next = add i64 %c, 1
+  %again = icmp slt i64 %c.next, %end
+  br i1 %again, label %chunks.loop, label %take
+done:
+  ret void
+}}"""
+
+
+def _combine(program: Program, number: int) -> str:
+    """Add up the chunks of each tensor, in their order: the same bits for any number of threads."""
+    part, sums = program.passes[number], len(program.sums)
+    clear, add = [], []
+    for i in range(part.first_sum, part.first_sum + len(part.sums)):
+        clear += [f"%z{i} = getelementptr double, ptr %zero.row, i64 {i}", f"store double 0.0, ptr %z{i}"]
+        add += [
+            f"%a{i} = getelementptr double, ptr %from, i64 {i}",
+            f"%b{i} = getelementptr double, ptr %to, i64 {i}",
+            f"%x{i} = load double, ptr %a{i}",
+            f"%y{i} = load double, ptr %b{i}",
+            f"%s{i} = fadd double %x{i}, %y{i}",
+            f"store double %s{i}, ptr %b{i}",
+        ]
+    return f"""
+define internal void @combine{number}(ptr %context) #0 {{
+entry:
+{_field("tensors")}
+{_field("chunk_count")}
+{_pointer("chunks")}
+{_pointer("partials")}
+{_pointer("sums")}
+  %some = icmp sgt i64 %tensors, 0
+  br i1 %some, label %clear, label %done
+clear:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %clear ]
+  %zero.offset = mul i64 %k, {sums}
+  %zero.row = getelementptr double, ptr %sums, i64 %zero.offset
+{indent(clear)}
+  %k.next = add i64 %k, 1
+  %more = icmp slt i64 %k.next, %tensors
+  br i1 %more, label %clear, label %ready
+ready:
+  %any = icmp sgt i64 %chunk_count, 0
+  br i1 %any, label %add, label %done
+add:
+  %c = phi i64 [ 0, %ready ], [ %c.next, %add ]
+  %row = mul i64 %c, 3
+  %tensor.p = getelementptr i64, ptr %chunks, i64 %row
+  %tensor = load i64, ptr %tensor.p, align 8
+  %from.offset = mul i64 %c, {sums}
+  %from = getelementptr double, ptr %partials, i64 %from.offset
+  %to.offset = mul i64 %tensor, {sums}
+  %to = getelementptr double, ptr %sums, i64 %to.offset
+{indent(add)}
+  %c.next = add i64 %c, 1
+  %left = icmp slt i64 %c.next, %chunk_count
+  br i1 %left, label %add, label %done
+done:
+  ret void
+}}"""
+
+
+def _numbers(program: Program, number: int, block: Block) -> None:
+    """Compute a tensor's numbers for a pass and store them in its row."""
+    part = program.passes[number]
+    base = base_type(program)
+    known: dict[Expr, str] = {}
+    inputs = {e.name: e for e in walk(part.scalars) if e.op == "hyper"}
+    for index, name in enumerate(program.hypers):
+        if name in inputs and name != "t":
+            pointer = block.emit(f"getelementptr double, ptr %hypers, i64 {index}")
+            known[inputs[name]] = block.emit(f"load double, ptr {pointer}, align 8")
+    for index in range(len(program.sums)):
+        if sum_name(index) in inputs:
+            pointer = block.emit(f"getelementptr double, ptr %sums.row, i64 {index}")
+            known[inputs[sum_name(index)]] = block.emit(f"load double, ptr {pointer}, align 8")
+    if "numel" in inputs:
+        pointer = block.emit("getelementptr double, ptr %sizes, i64 %k")
+        known[inputs["numel"]] = block.emit(f"load double, ptr {pointer}, align 8")
+    if "t" in inputs:
+        known[inputs["t"]] = "%t"
+    values = block.compute(part.scalars, known)
+    for index, item in enumerate(part.scalars):
+        name = values[item]
+        if item.op in COMPARE:
+            name = block.emit(f"uitofp i1 {name} to double")
+        if base == "float":
+            name = block.emit(f"fptrunc double {name} to float")
+        pointer = block.emit(f"getelementptr {base}, ptr %row, i64 {index}")
+        block.lines.append(f"store {base} {name}, ptr {pointer}, align 4")
+
+
+def _count(program: Program, number: int) -> str:
+    """Read a tensor's step count; the first pass adds one to it."""
+    if "t" not in program.hypers:
+        return "  %t = fadd double 0.0, 1.0"
+    lines = [
+        "%counter.p = getelementptr ptr, ptr %counters, i64 %k",
+        "%counter = load ptr, ptr %counter.p, align 8",
+        "%old = load float, ptr %counter, align 4",
+    ]
+    if number == 0:
+        lines += ["%new = fadd float %old, 1.0", "store float %new, ptr %counter, align 4"]
+    return indent([*lines, f"%t = fpext float %{'new' if number == 0 else 'old'} to double"])
+
+
+def _prologue(program: Program, number: int, declared: set[str]) -> str:
+    """Every tensor's numbers for a pass, in float64; tensors with equal counts share the work if they can."""
+    part = program.passes[number]
+    base = base_type(program)
+    block = Block("double", 0, "d", declared)
+    _numbers(program, number, block)
+    row = program.scalars_per_tensor
+    own = {e.name for e in walk(part.scalars) if e.op == "hyper"} - {*program.hypers}
+    size = len(part.scalars) * (8 if base == "double" else 4)
+    declared.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+    shared = "%same.t" if not own else "false"  # numbers of the tensor itself cannot be another's
+    return f"""
+define internal void @prologue{number}(ptr %context) #0 {{
+entry:
+{_field("tensors")}
+{_pointer("scalars")}
+{_pointer("hypers")}
+{_pointer("counters")}
+{_pointer("sums")}
+{_pointer("sizes")}
+  %some = icmp sgt i64 %tensors, 0
+  br i1 %some, label %each, label %done
+each:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %advance ]
+  %before = phi double [ 0.0, %entry ], [ %t, %advance ]
+  %offset = mul i64 %k, {row}
+  %row = getelementptr {base}, ptr %scalars, i64 %offset
+  %sums.offset = mul i64 %k, {len(program.sums)}
+  %sums.row = getelementptr double, ptr %sums, i64 %sums.offset
+{_count(program, number)}
+  %same.t = fcmp oeq double %t, %before
+  br i1 {shared}, label %copy, label %compute
+copy:
+  %row.before = getelementptr {base}, ptr %row, i64 -{row}
+  call void @llvm.memcpy.p0.p0.i64(ptr %row, ptr %row.before, i64 {size}, i1 false)
+  br label %advance
+compute:
+{indent(block.lines)}
+  br label %advance
+advance:
+  %k.next = add i64 %k, 1
+  %more = icmp slt i64 %k.next, %tensors
+  br i1 %more, label %each, label %done
+done:
+  ret void
+}}"""
+
+
+def _stage(program: Program, number: int) -> str:
+    """One pass of the entry: skip it if it is not asked for, else prologue, chunks, sums."""
+    combine = f"  call void @combine{number}(ptr %context)\n" if program.passes[number].sums else ""
+    return f"""pass{number}:
+  %late{number} = icmp sle i64 %first_pass, {number}
+  %early{number} = icmp sgt i64 %end_pass, {number}
+  %asked{number} = and i1 %late{number}, %early{number}
+  br i1 %asked{number}, label %go{number}, label %pass{number + 1}
+go{number}:
+  call void @prologue{number}(ptr %context)
+  store i64 0, ptr %next.p, align 8
+  br i1 %many, label %fork{number}, label %alone{number}
+alone{number}:
+  call void @worker{number}(ptr %context)
+  br label %summed{number}
+fork{number}:
+  call void %fork(ptr @worker{number}, ptr %context, i32 %count, i32 0)
+  br label %summed{number}
+summed{number}:
+{combine}  br label %pass{number + 1}"""
+
+
+def print_llvm(program: Program, width: int) -> str:
+    """Print the kernel as LLVM IR text.
+
+    Args:
+        program: what to do to each element.
+        width: elements in a vector, a power of two.
+    """
+    declared: set[str] = set()
+    functions: list[str] = []
+    for number, part in enumerate(program.passes):
+        functions += [print_chunk(program, number, width, declared), _worker(program, number)]
+        functions += [_prologue(program, number, declared)]
+        functions += [_combine(program, number)] if part.sums else []
+    stages = "\n".join(_stage(program, number) for number in range(len(program.passes)))
+    entry = f"""
+define void @kudari_step(ptr %context, i64 %threads) #0 {{
+entry:
+{_field("first_pass")}
+{_field("end_pass")}
+{_pointer("fork")}
+  %next.p = getelementptr i64, ptr %context, i64 {CONTEXT["next"]}
+  %many = icmp sgt i64 %threads, 1
+  %count = trunc i64 %threads to i32
+  br label %pass0
+{stages}
+pass{len(program.passes)}:
+  ret void
+}}
+"""
+    attributes = 'attributes #0 = {{ nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }}'
+    return "\n".join([f"; {program.name}", *sorted(declared), *functions, entry, attributes.format()])

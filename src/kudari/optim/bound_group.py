@@ -1,0 +1,184 @@
+"""A parameter group, bound: which tensors take part in a step, through which kernels."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kudari.compile import eager
+from kudari.compile.cpu import compile_cpu
+from kudari.compile.lower import lower
+from kudari.compile.notation import Rule
+from kudari.compile.program import Program, sum_name
+from kudari.compile.trace import Trace, trace
+from kudari.errors import UnsupportedError
+from kudari.optim.binding import FLOATS, CpuBinding, Member, read_numbers, real
+
+if TYPE_CHECKING:
+    from kudari.optim.optimizer import RuleOptimizer
+
+
+class EagerFallbackWarning(UserWarning):
+    """A step is taken by plain torch operations because there is no kernel for the device or dtype."""
+
+
+class BoundGroup:
+    """One parameter group, bound: which tensors take part, and through which kernels."""
+
+    def __init__(self, owner: RuleOptimizer, group: dict[str, Any], unscale: bool) -> None:
+        self.owner, self.unscale = owner, unscale
+        self.params = list(group["params"])
+        self.config = self._config(group)
+        self.trace: Trace = trace(owner.rule, group, maximize=bool(group["maximize"]), unscale=unscale)
+        self.names = [
+            (name.partition("[")[0], int(name.partition("[")[2][:-1]) if "[" in name else None)
+            for name in self.trace.hypers
+            if name not in ("t", "grad_scale")
+        ]
+        self.idle = [p for p in self.params if p.grad is None]
+        self.bindings: list[CpuBinding] = []
+        self.eager: list[tuple[Program, Member, torch.dtype]] = []
+        self._bind(group)
+
+    def _config(self, group: dict[str, Any]) -> tuple[Any, ...]:
+        """Everything about a group that decides the program; a few look-ups, since every step asks."""
+        found: tuple[Any, ...] = self.owner._options(group)
+        if self.owner._switches:
+            found += tuple([bool(group[key]) for key in self.owner._switches])
+        if self.owner._optional:
+            found += tuple([group[key] is None for key in self.owner._optional])
+        return found
+
+    def _bind(self, group: dict[str, Any]) -> None:
+        """Sort the tensors with gradients by dtype and make a binding for each sort."""
+        sorts: dict[tuple[Any, ...], list[Member]] = {}
+        for p in self.params:
+            if p.grad is None or p.numel() == 0:
+                continue
+            _check_gradient(self.owner.rule, p, p.grad, group)
+            fresh = self.owner.init_state(p, group)
+            member = self._member(p, fresh)
+            dtypes = (p.dtype, p.grad.dtype, *(member.state[k].dtype for k in member.keys))
+            sorts.setdefault((_has_kernel(p, p.grad, member), dtypes), []).append(member)
+        for (kernel, dtypes), members in sorts.items():
+            reals = [real(torch.empty(0, dtype=d)).dtype for d in dtypes]
+            storage = {n: FLOATS.get(d, "f64") for n, d in zip(self.trace.slots, reals, strict=True)}
+            program = lower(self.trace, storage)
+            if kernel:
+                self.bindings.append(CpuBinding(program, compile_cpu(program), members, dtypes[1]))
+            else:
+                _say_eager(self.owner.rule, members[0].param)
+                self.eager += [(program, m, dtypes[1]) for m in members]
+
+    def _member(self, p: Tensor, fresh: bool) -> Member:
+        state = self.owner.state[p]
+        rule = self.owner.rule
+        # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
+        counter = state["step"] if rule.counts else torch.tensor(0.0 if fresh else 1.0)
+        return Member(p, state, counter, tuple(s.key for s in self.trace.states))
+
+    def step(self, group: dict[str, Any], scale: Tensor | None) -> bool:
+        """Take the step if the tensors are the ones bound; False if the group must be bound anew."""
+        params = group["params"]
+        if (
+            len(params) != len(self.params)
+            or (scale is not None) is not self.unscale
+            or self._config(group) != self.config
+            or not all(map(operator.is_, params, self.params))
+            or any(p.grad is not None for p in self.idle)
+        ):
+            return False
+        found = [binding.ready() for binding in self.bindings]
+        if "stale" in found or not all(_same_gradient(m.param, d) for _, m, d in self.eager):
+            return False
+        numbers = self._numbers(group, scale)
+        for binding, state in zip(self.bindings, found, strict=True):
+            if state == "ready":
+                binding.run(numbers, torch.get_num_threads())
+            else:
+                self._run_staged(binding, numbers)
+        self._run_eager(numbers)
+        return True
+
+    def step_first(self, group: dict[str, Any], scale: Tensor | None) -> None:
+        """Take the step right after binding, gradients in any layout."""
+        numbers = self._numbers(group, scale)
+        for binding in self.bindings:
+            self._run_staged(binding, numbers)
+        self._run_eager(numbers)
+
+    @torch.no_grad()
+    def _run_staged(self, binding: CpuBinding, numbers: list[float]) -> None:
+        grads = [_dense_gradient(p) for p in binding.params]
+        binding.run_staged(grads, numbers, torch.get_num_threads())
+
+    def _numbers(self, group: dict[str, Any], scale: Tensor | None) -> list[float]:
+        numbers = read_numbers(group, self.names)
+        return numbers if scale is None else [*numbers, float(scale)]
+
+    @torch.no_grad()
+    def _run_eager(self, numbers: list[float]) -> None:
+        for program, member, _ in self.eager:
+            member.counter.add_(1)
+            values = dict(zip(program.hypers, numbers, strict=False))
+            values |= {"t": float(member.counter), "numel": float(real(member.param.detach()).numel())}
+            tensors = [member.param.detach(), _dense_gradient(member.param)]
+            tensors += [member.state[key] for key in member.keys]
+            slots = dict(zip(self.trace.slots, map(real, tensors), strict=True))
+            for number, part in enumerate(program.passes):
+                sums = eager.run_pass(program, number, slots, values)
+                values |= {sum_name(part.first_sum + i): x for i, x in enumerate(sums)}
+
+
+def _same_gradient(p: Tensor, dtype: torch.dtype) -> bool:
+    return p.grad is not None and p.grad.dtype is dtype and p.grad.layout is torch.strided
+
+
+def _has_kernel(p: Tensor, g: Tensor, member: Member) -> bool:
+    """Whether the CPU kernel can work on this tensor and its states."""
+    tensors = [p, g, *(member.state[k] for k in member.keys)]
+    plain = type(p) in (Tensor, torch.nn.Parameter)
+    known = all(real(torch.empty(0, dtype=x.dtype)).dtype in FLOATS for x in tensors)
+    return plain and known and all(x.device.type == "cpu" for x in tensors)
+
+
+def _dense_gradient(p: Tensor) -> Tensor:
+    g = p.grad
+    assert g is not None
+    return g.to_dense() if g.layout is not torch.strided else g
+
+
+def _check_gradient(rule: Rule, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
+    if g.layout is torch.strided:
+        return
+    if not rule.sparse:
+        raise UnsupportedError(
+            f"{rule.name} cannot use a sparse gradient (shape {tuple(p.shape)}).",
+            why="Its moments change for every element at every step.",
+            fix="Use SGD or Adagrad for these tensors, or make the layer's sparse=False.",
+        )
+    if group["weight_decay"]:
+        raise UnsupportedError(
+            f"{rule.name}: weight_decay={group['weight_decay']} does not go with a sparse gradient.",
+            why="Decay reaches every element, so nothing would be sparse about the step.",
+            fix="Put these tensors into a group with weight_decay=0.",
+        )
+
+
+_said: set[tuple[str, str, torch.dtype]] = set()
+
+
+def _say_eager(rule: Rule, p: Tensor) -> None:
+    key = (rule.name, p.device.type, p.dtype)
+    if key not in _said:
+        _said.add(key)
+        warnings.warn(
+            f"{rule.name}: no kernel for {p.dtype} parameters of type {type(p).__name__} on "
+            f"{p.device.type}; plain torch operations take the step, with the same numbers but slower.",
+            EagerFallbackWarning,
+            stacklevel=6,
+        )
