@@ -16,6 +16,7 @@ from kudari.compile.expression import evaluate
 from kudari.compile.latex import latex
 from kudari.errors import ArgumentError, HyperError
 from kudari.schedules import (
+    BatchSizes,
     constant,
     cosine,
     cosine_restarts,
@@ -264,3 +265,15 @@ def test_restarts_that_end_with_the_run_end_on_the_floor():
         assert bound(10) == 1
         assert bound(total) == pytest.approx(0.2)
         assert bound(total - 1) < 0.5
+
+
+def test_batch_sizes_follow_a_schedule_in_whole_multiples():
+    sizes = BatchSizes(linear(0, 1, length=50), 256, total_steps=100, multiple_of=8)
+    seen = [sizes(step) for step in range(100)]
+    assert all(size % 8 == 0 and size > 0 for size in seen)
+    assert seen == sorted(seen)
+    assert seen[50:] == [256] * 50
+    assert [sizes.samples_before(step) for step in range(101)] == list(itertools.accumulate(seen, initial=0))
+    assert [sizes.step_of(sizes.samples_before(step)) for step in range(100)] == list(range(100))
+    with pytest.raises(ArgumentError, match="multiple of 8"):
+        BatchSizes(constant(), 100, 10, multiple_of=8)

@@ -1,5 +1,6 @@
 """Schedules: pure functions of progress for any hyper-parameter, and torch's ``LRScheduler`` face."""
 
+from kudari.schedules.batch import BatchSizes
 from kudari.schedules.branch import cooldown_from, freeze
 from kudari.schedules.curve import curve
 from kudari.schedules.curves.constant import constant
@@ -26,6 +27,7 @@ from kudari.schedules.parse import names, parse
 from kudari.schedules.schedule import Schedule
 
 __all__ = [
+    "BatchSizes",
     "Length",
     "RunSize",
     "Schedule",

@@ -9,8 +9,8 @@ import numpy as np
 
 from kudari.compile.expression import Expr, walk
 from kudari.errors import ArgumentError
-from kudari.schedules.curves.plateau import INPUT, Plateau, PlateauState
 from kudari.schedules.length import RunSize
+from kudari.schedules.reacting import INPUT, Plateau, PlateauState
 
 if TYPE_CHECKING:
     from kudari.schedules.function import Function
