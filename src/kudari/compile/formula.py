@@ -73,7 +73,7 @@ def formula_text(traced: Trace) -> tuple[str, ...]:
     Example:
         >>> from kudari.compile.trace import trace
         >>> from kudari.rules.lion import lion
-        >>> print("\\n".join(formula_text(trace(lion, {}))))
+        >>> print("\\n".join(formula_text(trace(lion, {"cautious": False}))))
         u = sign(b1*m + (1 - b1)*g)
         m_t = b2*m + (1 - b2)*g
         p_t = (1 - lr*weight_decay)*p - lr*u

@@ -26,9 +26,9 @@ from kudari.compile.expression import hyper as number
 from kudari.errors import RuleError
 
 __all__ = [
-    "Expr", "Hyper", "Option", "Rule", "State", "Step", "atan2", "clip", "cos", "ema", "exp", "floor",
-    "hyper", "log", "maximum", "mean", "minimum", "model_sum", "norm", "option", "rule", "sign", "sin",
-    "sqrt", "state", "tensor_sum", "where",
+    "Expr", "Hyper", "Option", "Rule", "State", "Step", "agreeing", "atan2", "clip", "cos", "ema", "exp",
+    "floor", "hyper", "log", "maximum", "mean", "minimum", "model_sum", "norm", "option", "rule", "sign",
+    "sin", "sqrt", "state", "tensor_sum", "where",
 ]  # fmt: skip
 
 
@@ -121,6 +121,20 @@ def norm(x: Expr) -> Expr:
 def model_sum(x: Expr) -> Expr:
     """Sum over all elements of all tensors of the optimizer: one number a step."""
     return node("sum_model", x)
+
+
+def agreeing(u: Expr, g: Expr, sign_of: Expr | None = None) -> Expr:
+    """The part of a direction that agrees with the gradient's sign, scaled up for what is left out.
+
+    Liang, Chen, Liu, Liu 2024, Cautious Optimizers; the scale is that of the authors' code, over the tensor.
+
+    Args:
+        u: the direction.
+        g: the gradient.
+        sign_of: something with u's sign that takes less memory to read, where there is such a thing.
+    """
+    kept = where(sign(u if sign_of is None else sign_of) * g > 0, 1.0, 0.0)
+    return u * kept / maximum(mean(kept), 1e-3)
 
 
 # --- declarations

@@ -42,6 +42,16 @@ def _levels(roots: list[Expr]) -> dict[Expr, int]:
     return level
 
 
+def _latest(sums: list[Expr], last: int) -> dict[Expr, int]:
+    """For each sum, the last pass that can compute it if every result is stored at the very end."""
+    latest = dict.fromkeys(sums, last - 1)
+    for outer in reversed(sums):
+        for inner in walk(outer.args):
+            if inner in latest:
+                latest[inner] = min(latest[inner], latest[outer] - 1)
+    return latest
+
+
 def split(outputs: Outputs, sizes: Mapping[str, int]) -> tuple[RawPass, ...]:
     """Cut an update into passes.
 
@@ -55,34 +65,49 @@ def split(outputs: Outputs, sizes: Mapping[str, int]) -> tuple[RawPass, ...]:
     last = max(level[e] for e in roots)
     if not sums:
         return (RawPass(outputs, (), 0),)
+    early = {e: level[e] - 1 for e in sums}
     choices = [range(last, level[e] - 1, -1) for _, e in outputs]
-    plans = [_plan(outputs, sums, level, last, chosen) for chosen in itertools.product(*choices)]
+    plans = [
+        _plan(outputs, summed, last, stored)
+        for summed in (_latest(sums, last), early)
+        for stored in itertools.product(*choices)
+    ]
     possible = [plan for plan in plans if plan is not None]
     return min(possible, key=lambda plan: _bytes(plan, sizes))
 
 
 def _plan(
-    outputs: Outputs, sums: list[Expr], level: dict[Expr, int], last: int, stored: tuple[int, ...]
+    outputs: Outputs, summed: Mapping[Expr, int], last: int, stored: tuple[int, ...]
 ) -> tuple[RawPass, ...] | None:
-    """The passes when output i is stored in pass ``stored[i]``; None if a pass needs what is overwritten."""
-    values = {e: hyper(sum_name(i)) for i, e in enumerate(sums)}
+    """The passes when sums and stores happen where they are put.
+
+    Args:
+        summed: the pass that computes each sum.
+        stored: the pass that stores each output.
+
+    Returns:
+        None if a pass needs a sum that is not there yet, or a value that has been overwritten.
+    """
+    order = sorted(summed, key=lambda e: summed[e])
+    values = {e: hyper(sum_name(i)) for i, e in enumerate(order)}
     passes = []
     for number in range(last + 1):
         before = [(n, e) for (n, e), at in zip(outputs, stored, strict=True) if at < number]
-        table = values | {e: slot(f"{n} new") for n, e in before}
         here = [(n, e) for (n, e), at in zip(outputs, stored, strict=True) if at == number]
-        summed = [e for e in sums if level[e] == number + 1]
-        roots = substitute([*(e for _, e in here), *(e.args[0] for e in summed)], table)
+        added = [e for e in order if summed[e] == number]
+        table = values | {e: slot(f"{n} new") for n, e in before}
+        roots = substitute([*(e for _, e in here), *(e.args[0] for e in added)], table)
         overwritten = {n for n, _ in before}
-        if any(e.op == "slot" and e.name in overwritten for e in walk(roots)):
+        late = {values[e] for e in order if summed[e] >= number}
+        if any(e in late or (e.op == "slot" and e.name in overwritten) for e in walk(roots)):
             return None
         roots = substitute(roots, {slot(f"{n} new"): slot(n) for n in overwritten})
-        scopes: list[Scope] = ["model" if e.op == "sum_model" else "tensor" for e in summed]
+        scopes: list[Scope] = ["model" if e.op == "sum_model" else "tensor" for e in added]
         passes.append(
             RawPass(
                 tuple((n, e) for (n, _), e in zip(here, roots, strict=False)),
                 tuple(zip(roots[len(here) :], scopes, strict=True)),
-                sums.index(summed[0]) if summed else len(sums),
+                order.index(added[0]) if added else len(order),
             )
         )
     return tuple(passes)

@@ -1,4 +1,5 @@
 # Made by `make stubs` from kudari/rules; do not edit.
+from typing import Literal
 
 from torch import Tensor
 
@@ -27,6 +28,7 @@ class Adam(RuleOptimizer):
         amsgrad: bool = False,
         *,
         decoupled_weight_decay: bool = False,
+        cautious: bool = False,
         maximize: bool = False,
         foreach: bool | None = None,
         capturable: bool = False,
@@ -44,6 +46,46 @@ class AdamW(RuleOptimizer):
         weight_decay: float = 0.01,
         amsgrad: bool = False,
         *,
+        cautious: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class LAMB(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.001,
+        betas: tuple[float, float] = ...,
+        eps: float = 1e-06,
+        weight_decay: float = 0.01,
+        *,
+        variant: Literal['paper', 'nvlamb', 'lambc'] = 'paper',
+        max_grad_norm: float | None = 1.0,
+        bias_correction: bool = True,
+        cautious: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class LARS(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float | None = 0.001,
+        eps: float = 0.0,
+        nesterov: bool = False,
+        *,
+        variant: Literal['paper', 'post', 'larc'] = 'paper',
         maximize: bool = False,
         foreach: bool | None = None,
         capturable: bool = False,
@@ -59,6 +101,7 @@ class Lion(RuleOptimizer):
         betas: tuple[float, float] = ...,
         weight_decay: float = 0.0,
         *,
+        cautious: bool = False,
         maximize: bool = False,
         foreach: bool | None = None,
         capturable: bool = False,
@@ -76,6 +119,24 @@ class SGD(RuleOptimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
         *,
+        cautious: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class StableAdamW(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.001,
+        betas: tuple[float, float] = ...,
+        eps: float = 1e-06,
+        weight_decay: float = 0.01,
+        *,
+        cautious: bool = False,
         maximize: bool = False,
         foreach: bool | None = None,
         capturable: bool = False,

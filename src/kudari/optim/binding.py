@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kudari.compile import eager
 from kudari.compile.cpu import CpuKernel, fork_address
 from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
 from kudari.compile.plan import make_plan
-from kudari.compile.program import Float, Program
+from kudari.compile.program import Float, Program, sum_name
 
 Ready = Literal["ready", "staged", "stale"]
 
@@ -96,6 +97,8 @@ class CpuBinding:
         self.plain = all(p.is_contiguous() and not p.is_complex() for p in self.params)
         self.plan = make_plan([real(p).numel() for p in self.params])
         self._tables()
+        self.copies: list[tuple[Tensor, Tensor]] = []
+        self.kept: list[Tensor] = []
         self.addresses: list[list[int]] = []
         self.grad_addresses: list[int] = []
         self.numbers: list[float] = []
@@ -173,36 +176,130 @@ class CpuBinding:
     def _usable(self, g: Tensor | None) -> bool:
         return g is not None and g.dtype is self.grad_dtype and g.layout is torch.strided
 
+    @torch.no_grad()
+    def stage(self) -> None:
+        """Bind gradients in any layout: copy into place what the kernel cannot read where it is.
+
+        Parameters in one dense block are updated where they are; others through a contiguous copy, which
+        :meth:`finish` writes back.
+        """
+        self.bind()
+        for row, param in enumerate(self.params):
+            p, g = real(param.detach()), real(dense_gradient(param))
+            if not is_dense(p):
+                self.copies.append((p, p.contiguous()))
+                p = self.copies[-1][1]
+                self.slots[row, 0] = p.data_ptr()
+            if not (is_dense(g) and same_layout(p, g)):
+                g = torch.empty_like(p, dtype=g.dtype).copy_(g)
+            self.kept.append(g)
+            self.slots[row, 1] = g.data_ptr()
+        self.grad_addresses = []
+
     def run(self, numbers: list[float], threads: int) -> None:
-        """Run the kernel on the bound addresses."""
+        """Run all passes on the bound addresses."""
         if numbers != self.numbers:
             self.hypers[: len(numbers)] = numbers
             self.numbers = numbers
         self.kernel.call(self.context_address, self.plan.threads(threads))
+        self.finish()
+
+    def run_pass(self, number: int, numbers: list[float], threads: int) -> None:
+        """Run one pass; the caller looks after sums over the whole model, and calls :meth:`finish`."""
+        self.hypers[: len(numbers)] = numbers
+        self.numbers = numbers
+        first, end = CONTEXT["first_pass"], CONTEXT["end_pass"]
+        self.context[first], self.context[end] = number, number + 1
+        self.kernel.call(self.context_address, self.plan.threads(threads))
+        self.context[first], self.context[end] = 0, len(self.program.passes)
+
+    def finish(self) -> None:
+        """Tell autograd that the parameters have changed, and write copies back."""
         torch.autograd.graph.increment_version(self.params)
+        if self.kept:
+            for original, copy in self.copies:
+                original.copy_(copy)
+            self.copies, self.kept = [], []
 
-    def run_staged(self, grads: Sequence[Tensor], numbers: list[float], threads: int) -> None:
-        """Run on tensors that are not laid out alike: copy in what must be, and the parameter back.
 
-        Parameters in one dense block are updated where they are; others through a contiguous copy.
-        """
-        self.bind()
-        copies: list[tuple[Tensor, Tensor]] = []
-        keep: list[Tensor] = []
-        for row, (param, grad) in enumerate(zip(self.params, grads, strict=True)):
-            p, g = real(param.detach()), real(grad)
-            if not is_dense(p):
-                copies.append((p, p.contiguous()))
-                p = copies[-1][1]
-                self.slots[row, 0] = p.data_ptr()
-            if not (is_dense(g) and same_layout(p, g)):
-                g = torch.empty_like(p, dtype=g.dtype).copy_(g)
-            keep.append(g)
-            self.slots[row, 1] = g.data_ptr()
-        self.grad_addresses = []
-        self.run(numbers, threads)
-        for original, copy in copies:
-            original.copy_(copy)
+class EagerBinding:
+    """The same for tensors that have no kernel: plain torch operations, one tensor after another.
+
+    Args:
+        program: what to do.
+        members: the tensors.
+        grad_dtype: dtype of the gradients.
+    """
+
+    def __init__(self, program: Program, members: Sequence[Member], grad_dtype: torch.dtype) -> None:
+        self.program, self.members, self.grad_dtype = program, list(members), grad_dtype
+        self.sums = np.zeros((len(self.members), max(1, len(program.sums))))
+
+    def ready(self) -> Ready:
+        """Whether the tensors are still the ones bound."""
+        grads = (m.param.grad for m in self.members)
+        usable = all(
+            g is not None and g.dtype is self.grad_dtype and g.layout is torch.strided for g in grads
+        )
+        return "ready" if usable else "stale"
+
+    def stage(self) -> None:
+        """Nothing to do: torch reads any layout."""
+
+    def finish(self) -> None:
+        """Nothing to do: torch's operations tell autograd themselves."""
+
+    def run(self, numbers: list[float], threads: int) -> None:
+        """Run all passes."""
+        for number in range(len(self.program.passes)):
+            self.run_pass(number, numbers, threads)
+
+    @torch.no_grad()
+    def run_pass(self, number: int, numbers: list[float], threads: int) -> None:
+        """Run one pass on every tensor."""
+        names = [slot.name for slot in self.program.slots]
+        part = self.program.passes[number]
+        for row, member in enumerate(self.members):
+            if number == 0:
+                member.counter.add_(1)
+            values = dict(zip(self.program.hypers, numbers, strict=False))
+            values |= {"t": float(member.counter), "numel": float(real(member.param.detach()).numel())}
+            values |= {sum_name(i): float(x) for i, x in enumerate(self.sums[row])}
+            tensors = [member.param.detach(), dense_gradient(member.param)]
+            tensors += [member.state[key] for key in member.keys]
+            found = eager.run_pass(
+                self.program, number, dict(zip(names, map(real, tensors), strict=True)), values
+            )
+            self.sums[row, part.first_sum : part.first_sum + len(found)] = found
+
+
+Binding = CpuBinding | EagerBinding
+
+
+def dense_gradient(p: Tensor) -> Tensor:
+    """A parameter's gradient as a strided tensor; duplicates of a sparse one are added up."""
+    g = p.grad
+    assert g is not None
+    return g.to_dense() if g.layout is not torch.strided else g
+
+
+def add_up_model_sums(bindings: Sequence[Binding], number: int) -> None:
+    """After a pass, give every tensor of every binding the sums that go over all of them."""
+    for place in range(max(len(b.program.sums) for b in bindings)):
+        columns = [(b, _model_sum_index(b.program, number, place)) for b in bindings]
+        taking_part = [(b, i) for b, i in columns if i is not None]
+        total = sum(float(b.sums[:, i].sum()) for b, i in taking_part)
+        for b, i in taking_part:
+            b.sums[:, i] = total
+
+
+def _model_sum_index(program: Program, number: int, place: int) -> int | None:
+    """Index of the place-th model-wide sum of a pass; None if there are fewer."""
+    if number >= len(program.passes):
+        return None
+    part = program.passes[number]
+    found = [part.first_sum + i for i, s in enumerate(part.sums) if s.scope == "model"]
+    return found[place] if place < len(found) else None
 
 
 def read_numbers(group: Mapping[str, Any], names: Sequence[tuple[str, int | None]]) -> list[float]:

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kudari.compile import eager
 from kudari.compile.cpu import compile_cpu
 from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
-from kudari.compile.program import Program, sum_name
 from kudari.compile.trace import Trace, trace
 from kudari.errors import UnsupportedError
-from kudari.optim.binding import FLOATS, CpuBinding, Member, read_numbers, real
+from kudari.optim.binding import FLOATS, Binding, CpuBinding, EagerBinding, Member, read_numbers, real
 
 if TYPE_CHECKING:
     from kudari.optim.optimizer import RuleOptimizer
@@ -40,8 +38,8 @@ class BoundGroup:
             if name not in ("t", "grad_scale")
         ]
         self.idle = [p for p in self.params if p.grad is None]
-        self.bindings: list[CpuBinding] = []
-        self.eager: list[tuple[Program, Member, torch.dtype]] = []
+        self.bindings: list[Binding] = []
+        self.numbers: list[float] = []
         self._bind(group)
 
     def _config(self, group: dict[str, Any]) -> tuple[Any, ...]:
@@ -60,6 +58,12 @@ class BoundGroup:
             if p.grad is None or p.numel() == 0:
                 continue
             _check_gradient(self.owner.rule, p, p.grad, group)
+            if p.is_complex() and self.owner._couples:
+                raise UnsupportedError(
+                    f"{self.owner.rule.name} cannot update a complex parameter (shape {tuple(p.shape)}).",
+                    why="Its norms are defined for real tensors only.",
+                    fix="Use an elementwise class such as AdamW for it, or hold it as torch.view_as_real.",
+                )
             fresh = self.owner.init_state(p, group)
             member = self._member(p, fresh)
             dtypes = (p.dtype, p.grad.dtype, *(member.state[k].dtype for k in member.keys))
@@ -72,7 +76,7 @@ class BoundGroup:
                 self.bindings.append(CpuBinding(program, compile_cpu(program), members, dtypes[1]))
             else:
                 _say_eager(self.owner.rule, members[0].param)
-                self.eager += [(program, m, dtypes[1]) for m in members]
+                self.bindings.append(EagerBinding(program, members, dtypes[1]))
 
     def _member(self, p: Tensor, fresh: bool) -> Member:
         state = self.owner.state[p]
@@ -81,8 +85,8 @@ class BoundGroup:
         counter = state["step"] if rule.counts else torch.tensor(0.0 if fresh else 1.0)
         return Member(p, state, counter, tuple(s.key for s in self.trace.states))
 
-    def step(self, group: dict[str, Any], scale: Tensor | None) -> bool:
-        """Take the step if the tensors are the ones bound; False if the group must be bound anew."""
+    def prepare(self, group: dict[str, Any], scale: Tensor | None) -> bool:
+        """Get ready for a step; False if the tensors are not the ones bound and must be bound anew."""
         params = group["params"]
         if (
             len(params) != len(self.params)
@@ -93,49 +97,28 @@ class BoundGroup:
         ):
             return False
         found = [binding.ready() for binding in self.bindings]
-        if "stale" in found or not all(_same_gradient(m.param, d) for _, m, d in self.eager):
+        if "stale" in found:
             return False
-        numbers = self._numbers(group, scale)
         for binding, state in zip(self.bindings, found, strict=True):
-            if state == "ready":
-                binding.run(numbers, torch.get_num_threads())
-            else:
-                self._run_staged(binding, numbers)
-        self._run_eager(numbers)
+            if state == "staged":
+                binding.stage()
+        self.numbers = self._numbers(group, scale)
         return True
 
-    def step_first(self, group: dict[str, Any], scale: Tensor | None) -> None:
-        """Take the step right after binding, gradients in any layout."""
-        numbers = self._numbers(group, scale)
+    def prepare_first(self, group: dict[str, Any], scale: Tensor | None) -> None:
+        """Get ready for the step right after binding, gradients in any layout."""
         for binding in self.bindings:
-            self._run_staged(binding, numbers)
-        self._run_eager(numbers)
+            binding.stage()
+        self.numbers = self._numbers(group, scale)
 
-    @torch.no_grad()
-    def _run_staged(self, binding: CpuBinding, numbers: list[float]) -> None:
-        grads = [_dense_gradient(p) for p in binding.params]
-        binding.run_staged(grads, numbers, torch.get_num_threads())
+    def run(self) -> None:
+        """Take the step."""
+        for binding in self.bindings:
+            binding.run(self.numbers, torch.get_num_threads())
 
     def _numbers(self, group: dict[str, Any], scale: Tensor | None) -> list[float]:
         numbers = read_numbers(group, self.names)
         return numbers if scale is None else [*numbers, float(scale)]
-
-    @torch.no_grad()
-    def _run_eager(self, numbers: list[float]) -> None:
-        for program, member, _ in self.eager:
-            member.counter.add_(1)
-            values = dict(zip(program.hypers, numbers, strict=False))
-            values |= {"t": float(member.counter), "numel": float(real(member.param.detach()).numel())}
-            tensors = [member.param.detach(), _dense_gradient(member.param)]
-            tensors += [member.state[key] for key in member.keys]
-            slots = dict(zip(self.trace.slots, map(real, tensors), strict=True))
-            for number, part in enumerate(program.passes):
-                sums = eager.run_pass(program, number, slots, values)
-                values |= {sum_name(part.first_sum + i): x for i, x in enumerate(sums)}
-
-
-def _same_gradient(p: Tensor, dtype: torch.dtype) -> bool:
-    return p.grad is not None and p.grad.dtype is dtype and p.grad.layout is torch.strided
 
 
 def _has_kernel(p: Tensor, g: Tensor, member: Member) -> bool:
@@ -144,12 +127,6 @@ def _has_kernel(p: Tensor, g: Tensor, member: Member) -> bool:
     plain = type(p) in (Tensor, torch.nn.Parameter)
     known = all(real(torch.empty(0, dtype=x.dtype)).dtype in FLOATS for x in tensors)
     return plain and known and all(x.device.type == "cpu" for x in tensors)
-
-
-def _dense_gradient(p: Tensor) -> Tensor:
-    g = p.grad
-    assert g is not None
-    return g.to_dense() if g.layout is not torch.strided else g
 
 
 def _check_gradient(rule: Rule, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:

@@ -13,9 +13,9 @@ from torch.optim import optimizer as torch_optimizer
 
 from kudari.compile.notation import Rule
 from kudari.optim import hypers, loading
-from kudari.optim.binding import is_dense
+from kudari.optim.binding import add_up_model_sums, is_dense
 from kudari.optim.bound_group import BoundGroup
-from kudari.optim.describe import docstring
+from kudari.optim.describe import docstring, program
 
 _T = TypeVar("_T")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -38,6 +38,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     _options: ClassVar[operator.itemgetter[str]]
     _switches: ClassVar[tuple[str, ...]]
     _optional: ClassVar[tuple[str, ...]]
+    _couples: ClassVar[bool]
     _step_supports_amp_scaling = True
     grad_scale: Tensor | None
     found_inf: Tensor | None
@@ -101,13 +102,23 @@ class RuleOptimizer(torch.optim.Optimizer):
             self._entries
         ):
             self._bound.clear()
-        for index, group in enumerate(self.param_groups):
-            bound = self._bound.get(index)
-            if bound is None or not bound.step(group, scale):
-                bound = self._bound[index] = BoundGroup(self, group, scale is not None)
-                bound.step_first(group, scale)
-                self._entries = list(self.state.values())
+        bound = [self._prepared(i, group, scale) for i, group in enumerate(self.param_groups)]
+        if any(binding.program.over_model for part in bound for binding in part.bindings):
+            _run_together(bound)
+        else:
+            for part in bound:
+                part.run()
         return loss
+
+    def _prepared(self, index: int, group: dict[str, Any], scale: Tensor | None) -> BoundGroup:
+        """The group bound to its tensors as they are now, gradients in place."""
+        bound = self._bound.get(index)
+        if bound is None or not bound.prepare(group, scale):
+            with torch.no_grad():
+                bound = self._bound[index] = BoundGroup(self, group, scale is not None)
+                bound.prepare_first(group, scale)
+            self._entries = list(self.state.values())
+        return bound
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop every gradient, or set it to zero.
@@ -160,6 +171,20 @@ class RuleOptimizer(torch.optim.Optimizer):
         return fresh
 
 
+def _run_together(bound: list[BoundGroup]) -> None:
+    """Take the passes of all groups side by side, because a sum over the model needs them all."""
+    parts = [(part, binding) for part in bound for binding in part.bindings]
+    passes = max((len(binding.program.passes) for _, binding in parts), default=0)
+    for number in range(passes):
+        for part, binding in parts:
+            if number < len(binding.program.passes):
+                binding.run_pass(number, part.numbers, torch.get_num_threads())
+        add_up_model_sums([binding for _, binding in parts], number)
+    with torch.no_grad():
+        for _, binding in parts:
+            binding.finish()
+
+
 _hooked_step = torch.optim.Optimizer.profile_hook_step(RuleOptimizer._step)
 
 
@@ -183,6 +208,7 @@ def make_class(rule: Rule, module: str = __name__) -> type[RuleOptimizer]:
         # `maximize` twice: an itemgetter of one key would not return a tuple.
         "_options": operator.itemgetter("maximize", "maximize", *options),
         "_switches": tuple({s.when for s in rule.states if s.when} - set(options)),
+        "_couples": bool(program(rule).sums),
         "_optional": tuple(h.name for h in rule.hypers if h.optional),
         "_signature": hypers.signature(rule),
         "__signature__": hypers.signature(rule),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kudari.compile.notation import Expr, Step, ema, hyper, maximum, option, rule, sqrt, state
+from kudari.compile.notation import Expr, Step, agreeing, ema, hyper, maximum, option, rule, sqrt, state
 
 
 @rule(
@@ -33,6 +33,7 @@ def adam(
     weight_decay: Expr = hyper(0.0, at_least=0),
     amsgrad: Any = option(False),
     decoupled_weight_decay: Any = option(False, keyword_only=True),
+    cautious: Any = option(False, keyword_only=True),
 ) -> Step:
     """Divide a running mean of the gradient by the root of its running mean square."""
     b1, b2 = betas
@@ -45,4 +46,7 @@ def adam(
     x_t = maximum(x, v_t) if amsgrad else None
     m_hat = m_t / (1 - b1**t)
     v_hat = (v_t if x_t is None else x_t) / (1 - b2**t)
-    return Step(p=p - lr * m_hat / (sqrt(v_hat) + eps), m=m_t, v=v_t, x=x_t)
+    u = m_hat / (sqrt(v_hat) + eps)
+    if cautious:
+        u = agreeing(u, g, sign_of=m_t)
+    return Step(p=p - lr * u, m=m_t, v=v_t, x=x_t)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kudari.compile.notation import Expr, Step, ema, hyper, maximum, option, rule, sqrt, state
+from kudari.compile.notation import Expr, Step, agreeing, ema, hyper, maximum, option, rule, sqrt, state
 
 
 @rule(
@@ -26,6 +26,7 @@ def adamw(
     eps: Expr = hyper(1e-8, at_least=0),
     weight_decay: Expr = hyper(1e-2, at_least=0),
     amsgrad: Any = option(False),
+    cautious: Any = option(False, keyword_only=True),
 ) -> Step:
     """Shrink the weights a little, then take Adam's step."""
     b1, b2 = betas
@@ -34,5 +35,8 @@ def adamw(
     x_t = maximum(x, v_t) if amsgrad else None
     m_hat = m_t / (1 - b1**t)
     v_hat = (v_t if x_t is None else x_t) / (1 - b2**t)
-    p_t = (1 - lr * weight_decay) * p - lr * m_hat / (sqrt(v_hat) + eps)
+    u = m_hat / (sqrt(v_hat) + eps)
+    if cautious:
+        u = agreeing(u, g, sign_of=m_t)
+    p_t = (1 - lr * weight_decay) * p - lr * u
     return Step(p=p_t, m=m_t, v=v_t, x=x_t)

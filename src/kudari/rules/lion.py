@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kudari.compile.notation import Expr, Step, ema, hyper, rule, sign, state
+from typing import Any
+
+from kudari.compile.notation import Expr, Step, agreeing, ema, hyper, option, rule, sign, state
 
 
 @rule(
@@ -18,10 +20,13 @@ def lion(
     lr: Expr = hyper(1e-4, at_least=0),
     betas: tuple[Expr, Expr] = hyper((0.9, 0.99), at_least=0, below=1),
     weight_decay: Expr = hyper(0.0, at_least=0),
+    cautious: Any = option(False, keyword_only=True),
 ) -> Step:
     """Take the sign of a mix of momentum and gradient."""
     b1, b2 = betas
     u = sign(b1 * m + (1 - b1) * g)
     m_t = ema(m, g, b2)
+    if cautious:
+        u = agreeing(u, g)
     p_t = (1 - lr * weight_decay) * p - lr * u
     return Step(p=p_t, m=m_t)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kudari.compile.notation import Expr, Step, hyper, option, rule, state, where
+from kudari.compile.notation import Expr, Step, agreeing, hyper, option, rule, state, where
 
 
 @rule(
@@ -22,6 +22,10 @@ from kudari.compile.notation import Expr, Step, hyper, option, rule, state, wher
             lambda h: not h["nesterov"] or (h["momentum"] > 0 and h["dampening"] == 0),
             "nesterov=True is not allowed; expected momentum > 0 and dampening = 0 with nesterov",
         ),
+        (
+            lambda h: not h["cautious"] or h["momentum"] > 0,
+            "cautious=True is not allowed; expected momentum > 0 with cautious",
+        ),
     ),
 )
 def sgd(
@@ -35,6 +39,7 @@ def sgd(
     dampening: Expr = hyper(0.0),
     weight_decay: Expr = hyper(0.0, at_least=0),
     nesterov: Any = option(False),
+    cautious: Any = option(False, keyword_only=True),
 ) -> Step:
     """Follow the gradient, or a running sum of gradients."""
     g = g + weight_decay * p
@@ -42,4 +47,6 @@ def sgd(
         return Step(p=p - lr * g)
     b_t = where(t <= 1, g, momentum * b + (1 - dampening) * g)
     u = g + momentum * b_t if nesterov else b_t
+    if cautious:
+        u = agreeing(u, g)
     return Step(p=p - lr * u, b=b_t)

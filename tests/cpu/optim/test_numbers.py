@@ -239,7 +239,8 @@ def test_t_counts_the_gradients_of_each_tensor():
 
 def test_every_hyperparameter_has_an_effect():
     changed = {"lr": 0.7, "momentum": 0.5, "dampening": 0.5, "weight_decay": 0.5, "nesterov": True,
-               "betas": (0.5, 0.5), "eps": 0.5, "amsgrad": True, "decoupled_weight_decay": True}  # fmt: skip
+               "betas": (0.5, 0.5), "eps": 0.5, "amsgrad": True,
+               "decoupled_weight_decay": True, "cautious": True}  # fmt: skip
     for name in ("SGD", "Adam", "AdamW", "Lion"):
         cls = getattr(kudari.optim, name)
         base = {"momentum": 0.9} if name == "SGD" else {}

@@ -14,12 +14,12 @@ from kudari.rules.lion import lion
 from kudari.rules.sgd import sgd
 
 CONFIGS = [
-    (adamw, {"amsgrad": False}),
-    (adamw, {"amsgrad": True}),
-    (adam, {"amsgrad": False, "decoupled_weight_decay": False}),
-    (lion, {}),
-    (sgd, {"momentum": 0.0, "nesterov": False}),
-    (sgd, {"momentum": 0.9, "nesterov": True}),
+    (adamw, {"amsgrad": False, "cautious": False}),
+    (adamw, {"amsgrad": True, "cautious": False}),
+    (adam, {"amsgrad": False, "decoupled_weight_decay": False, "cautious": False}),
+    (lion, {"cautious": False}),
+    (sgd, {"momentum": 0.0, "nesterov": False, "cautious": False}),
+    (sgd, {"momentum": 0.9, "nesterov": True, "cautious": False}),
 ]
 NUMBERS = {"lr": 0.1, "betas[0]": 0.9, "betas[1]": 0.99, "eps": 1e-3, "weight_decay": 0.3, "momentum": 0.9,
            "dampening": 0.2, "t": 3.0}  # fmt: skip
@@ -63,7 +63,7 @@ def test_nothing_that_is_equal_for_all_elements_stays_in_the_loop(optimizer, con
 
 def test_adamw_moves_28_bytes_and_lion_20():
     for optimizer, size in ((adamw, 28), (lion, 20)):
-        traced = trace(optimizer, {"amsgrad": False})
+        traced = trace(optimizer, {"amsgrad": False, "cautious": False})
         assert lower(traced, dict.fromkeys(traced.slots, "f32")).bytes_per_parameter == size
 
 
@@ -82,7 +82,7 @@ def test_the_fingerprint_sees_a_flipped_sign_and_a_changed_constant():
 
 
 def test_the_printed_kernel_never_asks_for_reassociation():
-    traced = trace(adamw, {"amsgrad": True})
+    traced = trace(adamw, {"amsgrad": True, "cautious": False})
     text = print_llvm(lower(traced, dict.fromkeys(traced.slots, "f32")), 8)
     for flag in ("fast", "reassoc", "nnan", "ninf", "arcp", "contract", "afn"):
         assert f" {flag} " not in text
