@@ -29,6 +29,7 @@ class Loss:
             or a scalar tensor where it depends on the values (no host synchronisation).
         kind: what the targets have to be.
         each: ``each(outputs, targets)``, one loss for each sample, None where it is not known.
+        ignored: class number of targets that take no part.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Loss:
     weight: Callable[[Tensor], float | Tensor]
     kind: TargetKind = "own"
     each: LossFunction | None = None
+    ignored: int = IGNORED_CLASS
 
 
 def _samples(targets: Tensor) -> float:
@@ -130,7 +132,7 @@ def resolve_loss(spec: str | nn.Module | LossFunction) -> Loss:
             fix="Pass reduction='mean'.",
         )
     if isinstance(spec, nn.CrossEntropyLoss):
-        return Loss(name, spec, _weight_of(spec), "classes")
+        return Loss(name, spec, _weight_of(spec), "classes", ignored=spec.ignore_index)
     return Loss(name, spec, _samples)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,6 @@ from kudari.record import Decayed
 
 OptimizerSpec = str | Optimizer | Callable[[Any], Optimizer]
 ScheduleSpec = Any
-Factor = Callable[[int, int], float]
 
 
 def build_optimizer(
@@ -59,18 +60,17 @@ def build_optimizer(
 
 
 def _by_name(name: str, model: nn.Module, given: Mapping[str, float]) -> Optimizer:
-    cls = optim.get(name)
-    decay = given.get("weight_decay")
-    if decay is None:
-        decay = _default_decay(cls)
-    others = {k: v for k, v in given.items() if k != "weight_decay"}
-    made: Optimizer = cls(optim.groups(model, weight_decay=decay), **others)
+    cls: Any = optim.get(name)
+    known = inspect.signature(cls).parameters
+    if "weight_decay" not in known:
+        return _made(cls, [(n, p) for n, p in model.named_parameters() if p.requires_grad], given)
+    decay = given.get("weight_decay", known["weight_decay"].default)
+    return _made(cls, optim.groups(model, weight_decay=decay), given)
+
+
+def _made(cls: Any, params: Any, given: Mapping[str, float]) -> Optimizer:
+    made: Optimizer = cls(params, **given)
     return made
-
-
-def _default_decay(cls: type[Optimizer]) -> float:
-    """A class tells its defaults only once it is made; a parameter of one element is enough for that."""
-    return float(cls([nn.Parameter(torch.zeros(1))]).defaults.get("weight_decay", 0.0))  # type: ignore[call-arg]
 
 
 def _check_optimizer(optimizer: Any, params: list[nn.Parameter]) -> None:
@@ -107,17 +107,20 @@ def decay_of(model: nn.Module, optimizer: Optimizer) -> tuple[Decayed, ...]:
     decay_by_id = {
         id(p): float(group.get("weight_decay") or 0.0) for group in optimizer.param_groups for p in group["params"]
     }
+    kinds = {a.name: a.why for a in optim.assign(model)}
     rows = []
     for name, p in model.named_parameters():
-        decay = decay_by_id.get(id(p), 0.0)
-        if id(p) not in decay_by_id or not p.requires_grad:
-            why = "not trained"
-        elif decay:
-            why = "a weight"
-        else:
-            why = "a bias or a norm parameter" if p.ndim < 2 else "no weight decay asked for"
-        rows.append(Decayed(name, tuple(p.shape), decay, why))
+        trained = id(p) in decay_by_id and p.requires_grad
+        why = kinds.get(name, "not trained") if trained else "not trained"
+        rows.append(Decayed(name, tuple(p.shape), decay_by_id.get(id(p), 0.0), why))
     return tuple(rows)
+
+
+def formula_of(optimizer: Optimizer) -> str:
+    """Return the LaTeX of the update rule, empty for optimizers that have no rule."""
+    if not isinstance(optimizer, optim.RuleOptimizer):
+        return ""
+    return optim.describe(optimizer.rule, optimizer.defaults).formula
 
 
 class Rate(Protocol):
@@ -141,14 +144,14 @@ class Rate(Protocol):
 
 
 class FactorRate:
-    """Peak rates times ``factor(step, total_steps)``: a pure function of the step."""
+    """Peak rates times ``factor(step)``: a pure function of the step."""
 
-    def __init__(self, optimizer: Optimizer, factor: Factor, total_steps: int) -> None:
-        self._factor, self._total = factor, total_steps
+    def __init__(self, optimizer: Optimizer, factor: Callable[[int], float]) -> None:
+        self._factor = factor
         self._peaks = [(group, float(group["lr"])) for group in optimizer.param_groups]
 
     def write(self, step: int) -> None:
-        factor = self._factor(step, self._total)
+        factor = self._factor(step)
         for group, peak in self._peaks:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(peak * factor)
@@ -190,22 +193,35 @@ class TorchRate:
         self._scheduler.load_state_dict(state["scheduler"])
 
 
-def build_rate(spec: ScheduleSpec, optimizer: Optimizer, total_steps: int) -> tuple[Rate, str]:
+@dataclass(frozen=True)
+class RunLength:
+    """Length of a run: optimizer steps in all and of an epoch (None where unknown), samples of a step."""
+
+    steps: int
+    steps_per_epoch: int | None
+    batch_size: int | None
+
+
+def build_rate(spec: ScheduleSpec, optimizer: Optimizer, length: RunLength) -> tuple[Rate, str]:
     """Return the learning rate of every step, and its name.
 
     Args:
         spec: text for :func:`kudari.schedules.parse`, a Schedule, a torch LRScheduler of this optimizer,
             ``factor(step, total_steps)``, or None for a constant rate.
         optimizer: holds the peak rates.
-        total_steps: length of the run.
+        length: of the run; schedules may be written in steps, epochs, samples or shares of the run.
 
     Raises:
         ArgumentError: where it is none of these, or a scheduler of another optimizer.
     """
     if spec is None:
-        return FactorRate(optimizer, lambda step, total: 1.0, total_steps), "constant"
-    if isinstance(spec, str):
-        return FactorRate(optimizer, schedules.parse(spec).factor, total_steps), spec
+        return FactorRate(optimizer, lambda step: 1.0), "constant"
+    if isinstance(spec, (str, schedules.Schedule)):
+        schedule = schedules.parse(spec)
+        bound = schedule.bind(
+            length.steps, steps_per_epoch=length.steps_per_epoch, batch_size=length.batch_size
+        )
+        return FactorRate(optimizer, bound), str(schedule)
     if isinstance(spec, LRScheduler):
         if spec.optimizer is not optimizer:
             raise ArgumentError(
@@ -214,13 +230,13 @@ def build_rate(spec: ScheduleSpec, optimizer: Optimizer, total_steps: int) -> tu
                 fix="Pass that optimizer as optimizer=, or a schedule by name.",
             )
         return TorchRate(spec), type(spec).__name__
-    factor = getattr(spec, "factor", spec)
-    if not callable(factor):
+    if not callable(spec):
         raise ArgumentError(
             f"schedule is a {type(spec).__name__}.",
             fix="Pass a name such as 'warmup_cosine', a Schedule, a torch LRScheduler or factor(step, total_steps).",
         )
-    return FactorRate(optimizer, factor, total_steps), repr(spec) if hasattr(spec, "factor") else _name(spec)
+    own = cast(Callable[[int, int], float], spec)
+    return FactorRate(optimizer, lambda step: own(step, length.steps)), _name(spec)
 
 
 def _name(function: Any) -> str:
