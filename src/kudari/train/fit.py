@@ -82,7 +82,7 @@ def fit(
         threads: ``auto`` gives one thread to small models; see :mod:`kudari.train.threads`.
         out: the run's folder, which must not hold a run; None makes ``runs/<name>-<number>``.
         resume: folder of a run (or one checkpoint) to continue, with the same other arguments.
-        log_every: steps between lines of the metrics log; None makes about 200 of them, at most 50 steps apart.
+        log_every: steps between lines of the metrics log; None makes about 100 of them, at most 50 steps apart.
         eval_every: steps between validations; None means the end of each epoch, at most 100 times.
         save_every: steps between checkpoints; None means every 30 seconds. The end of a run is always saved.
         keep_checkpoints: how many of the newest stay; each also holds the best weights so far.

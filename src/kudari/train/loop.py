@@ -26,6 +26,7 @@ from kudari.train.progress import Now, Progress
 from kudari.train.run import Status
 from kudari.train.signals import StopRequest
 from kudari.train.sources import EvaluationSet
+from kudari.train.stepper import Stepper
 from kudari.train.update import Rate, current_rate
 
 STRETCH_SECONDS = 0.02
@@ -112,12 +113,11 @@ class Loop:
 
     def __init__(self, parts: Parts, plan: Plan, state: State, save: Callable[[], None]) -> None:
         self.parts, self.plan, self.state, self._save = parts, plan, state, save
-        self._params = [p for p in parts.model.parameters() if p.requires_grad]
-        self._precision = parts.precision or nullcontext
+        self._stepper = Stepper(
+            parts.model, parts.loss, parts.optimizer, parts.rate, plan.clip_norm, parts.precision
+        )
         self._pending: list[tuple[Tensor, int]] = []
         self._logged_loss, self._logged_samples = 0.0, 0
-        self._last: tuple[Tensor, Tensor] | None = None
-        self._norm: Tensor | None = None
         self._stretch = 1
         self._started = self._saved = time.perf_counter()
         self._seconds_before, self._step_before = state.seconds, state.step
@@ -150,9 +150,7 @@ class Loop:
 
     def _advance(self, steps: Iterator[tuple[Batch, ...]], until: int) -> None:
         """Train up to step ``until``, without a look at the device."""
-        state, stop, params, pending = self.state, self.parts.stop, self._params, self._pending
-        forward_backward, write_rate, clip = self._forward_backward, self.parts.rate.write, self.plan.clip_norm
-        update = self.parts.optimizer.step
+        state, stop, pending, take = self.state, self.parts.stop, self._pending, self._stepper.take
         first, started = state.step, time.perf_counter()
         while state.step < until and not stop.requested:
             try:
@@ -161,54 +159,14 @@ class Loop:
                 if stop.requested:  # loader processes were sent the same signal
                     break
                 raise
-            for p in params:
-                p.grad = None
-            loss, samples = forward_backward(batches)
-            if clip is not None:
-                self._norm = nn.utils.clip_grad_norm_(params, clip)
-            write_rate(state.step)
-            update()
-            pending.append((loss, samples))
-            state.samples += samples
+            taken = take(state.step, batches)
+            pending.append(taken)
+            state.samples += taken[1]
             state.step += 1
         took = time.perf_counter() - started
         state.train_seconds += took
         if state.step > first:
             self._stretch = max(1, min(1000, int(STRETCH_SECONDS * (state.step - first) / max(took, 1e-9))))
-
-    def _forward_backward(self, batches: tuple[Batch, ...]) -> tuple[Tensor, int]:
-        """Put the gradient of the mean loss over all samples of the step into ``p.grad``."""
-        if len(batches) > 1:
-            return self._accumulate(batches)
-        ((x, y),) = batches
-        if self.parts.precision is None:
-            outputs = self.parts.model(x)
-            loss = self.parts.loss.compute(outputs, y)
-        else:
-            with self._precision():
-                outputs = self.parts.model(x)
-                loss = self.parts.loss.compute(outputs, y)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._last = (outputs, y)
-        return loss.detach(), y.shape[0]
-
-    def _accumulate(self, batches: tuple[Batch, ...]) -> tuple[Tensor, int]:
-        """Weigh each micro-batch by what its mean is a mean over; the mean of means would be another gradient."""
-        device = batches[0][0].device
-        weights = [
-            torch.as_tensor(self.parts.loss.weight(y), dtype=torch.float32, device=device) for _, y in batches
-        ]
-        total_weight, total = torch.stack(weights).sum(), None
-        for (x, y), weight in zip(batches, weights, strict=True):
-            with self._precision():
-                outputs = self.parts.model(x)
-                loss = self.parts.loss.compute(outputs, y)
-            share = (weight / total_weight).to(loss.dtype)
-            loss.backward(share)  # type: ignore[no-untyped-call]
-            total = loss.detach() * share if total is None else total + loss.detach() * share
-            self._last = (outputs, y)
-        assert total is not None
-        return total, sum(y.shape[0] for _, y in batches)
 
     def _attend(self) -> None:
         """Do what is due at this step."""
@@ -238,13 +196,12 @@ class Loop:
             return
         values = {"loss": self._logged_loss / max(self._logged_samples, 1)}
         self._logged_loss, self._logged_samples = 0.0, 0
-        if self._last is not None:
-            outputs, y = self._last
+        if self._stepper.last is not None:
+            outputs, y = self._stepper.last
             with torch.no_grad():
                 sums = metric_sums(parts.metrics, outputs.detach(), y, parts.units)
-                norm = self._norm if self._norm is not None else gradient_norm(self._params)
-            with_norm = finish((*parts.metrics, _NORM), [*sums, norm.reshape(1)])
-            values.update(with_norm)
+                norms = self._stepper.gradient_norms()
+            values.update(finish((*parts.metrics, _NORM), [*sums, norms]))
         state.train = values
         parts.log.write("train", state.step, {**self._stamp(), **values, **self._pace()})
 
@@ -282,7 +239,7 @@ class Loop:
             parts.model,
             (loss_metric(parts.loss), *parts.metrics),
             parts.valid,
-            precision=self._precision,
+            precision=parts.precision or nullcontext,
             stopped=lambda: bool(parts.stop.requested),
             units=parts.units,
         )
@@ -311,7 +268,7 @@ class Loop:
         started = time.perf_counter()
         if self.state.step == 0 or not self._read_losses():
             return
-        if not math.isfinite(float(_total_norm(self._params))):
+        if not self._stepper.weights_are_finite():
             self._fail(f"A weight became infinite or NaN by step {self.state.step}")
             return
         self.state.seconds = self._seconds()
@@ -362,7 +319,7 @@ class Loop:
         )
 
 
-_NORM = Metric("grad_norm", lambda outputs, targets: outputs, lambda sums: float(sums[0]))
+_NORM = Metric("grad_norm", lambda outputs, targets: outputs, lambda norms: math.hypot(*norms.tolist()))
 
 
 def best_by(metrics: tuple[Metric, ...]) -> tuple[str, int]:
@@ -374,13 +331,3 @@ def best_by(metrics: tuple[Metric, ...]) -> tuple[str, int]:
         return metrics[0].name, 1 if metrics[0].better == "higher" else -1
     return "loss", -1
 
-
-def gradient_norm(params: list[nn.Parameter]) -> Tensor:
-    """Return the Euclidean norm of all gradients as one vector, a scalar tensor on their device."""
-    grads = [p.grad for p in params if p.grad is not None]
-    return nn.utils.get_total_norm(grads) if grads else torch.zeros(())
-
-
-@torch.no_grad()
-def _total_norm(params: list[nn.Parameter]) -> Tensor:
-    return nn.utils.get_total_norm(params)

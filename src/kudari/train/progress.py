@@ -123,7 +123,7 @@ class Bar:
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TextColumn("{task.fields[text]}"),
-            console=Console(file=stream),
+            console=Console(file=stream, force_terminal=True),
             auto_refresh=False,
         )
         self._task: Any = None

@@ -41,7 +41,7 @@ from kudari.train.sources import EvaluationSet, FeedOptions, Source, describe_so
 from kudari.train.threads import BACKWARD_FACTOR, ThreadPlan, plan_threads, using_threads
 from kudari.train.update import Rate, RunLength, build_optimizer, build_rate, describe_optimizer
 
-LOG_LINES = 200
+LOG_LINES = 100
 LOG_STRIDE = 50
 EVALUATIONS = 100
 
