@@ -1,9 +1,11 @@
-"""Time of a training step on the handwritten digits: ``kudari.fit`` beside a plain PyTorch loop, in one process.
+"""Time of a training step on the handwritten digits: ``kudari.fit`` beside a plain PyTorch loop, in one
+process.
 
-An MLP 64-128-10, batches of 64, one thread. ``kudari.fit`` runs with its bar, metrics log and checkpoint; the plain loop
-is a DataLoader and torch's AdamW with nothing around them. The two take turns, so that a machine that slows down slows
-both; the median of each and of their ratios in a turn are printed. With ``--busy`` the same is done beside a process that keeps the
-other core busy: fit chooses its threads itself there, and must not take more than 1.5 times as long.
+An MLP 64-128-10, batches of 64, one thread. ``kudari.fit`` runs with its bar, metrics log and checkpoint; the
+plain loop is a DataLoader and torch's AdamW with nothing around them. The two take turns, so that a machine
+that slows down slows both; the median of each and of their ratios in a turn are printed. With ``--busy`` the
+same is done beside a process that keeps the other core busy: fit chooses its threads itself there, and must
+not take more than 1.5 times as long.
 
     python benchmarks/bench_loop.py --repeats 15 --steps 1000
     python benchmarks/bench_loop.py --busy
@@ -105,10 +107,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time of a training step: kudari.fit beside a plain loop.")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--busy", action="store_true", help="fit with threads='auto', with and without a busy core")
+    parser.add_argument(
+        "--busy", action="store_true", help="fit with threads='auto', with and without a busy core"
+    )
     arguments = parser.parse_args()
     bundle, steps = load_digits(), arguments.steps
-    print(f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}")
+    print(
+        f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
+    )
     print(f"{arguments.repeats} repeats of {steps} steps, taking turns")
     if arguments.busy:
         print_table(quiet_and_busy(bundle, steps, arguments.repeats), "kudari.fit, quiet")
@@ -117,7 +123,9 @@ def main() -> None:
     timings: dict[str, Timing] = {
         PLAIN: lambda: plain_step_us(bundle, steps),
         "kudari.fit: bar, log, checkpoint": lambda: kudari_step_us(bundle, steps, valid=False, threads=1),
-        "the same, validating every epoch (23 steps)": lambda: kudari_step_us(bundle, steps, valid=True, threads=1),
+        "the same, validating every epoch (23 steps)": lambda: kudari_step_us(
+            bundle, steps, valid=True, threads=1
+        ),
     }
     print_table(take_turns(timings, arguments.repeats), PLAIN)
 

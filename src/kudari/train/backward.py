@@ -1,8 +1,8 @@
 """The backward pass without the checks that cannot fail here.
 
-``Tensor.backward`` looks at function overrides, functorch, gradient shapes and compiler settings before it calls the
-autograd engine: 20 to 40 µs, a tenth of the whole step of a small model. The loop has checked its loss, a plain scalar, on the
-first batch, so it calls the engine as ``Tensor.backward`` would.
+``Tensor.backward`` looks at function overrides, functorch, gradient shapes and compiler settings before it
+calls the autograd engine: 20 to 40 µs, a tenth of the whole step of a small model. The loop has checked its
+loss, a plain scalar, on the first batch, so it calls the engine as ``Tensor.backward`` would.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ _ENGINE: Any = getattr(getattr(torch.autograd, "Variable", None), "_execution_en
 
 
 def choose_backward(model: nn.Module, loss: Tensor) -> Backward:
-    """Return ``backward(loss, gradient)``, which adds to ``p.grad`` like ``loss.backward(gradient)``, bit for bit.
+    """Return ``backward(loss, gradient)``, which adds to ``p.grad`` like ``loss.backward(gradient)``, bit for
+    bit.
 
-    The engine is called directly for a plain scalar tensor. Compiled models, tensor subclasses, anomaly detection and
-    a ``Tensor.backward`` that somebody watches get the public method.
+    The engine is called directly for a plain scalar tensor. Compiled models, tensor subclasses, anomaly
+    detection and a ``Tensor.backward`` that somebody watches get the public method.
 
     Args:
         model: whose loss it is.

@@ -1,9 +1,9 @@
 """Checkpoints: one folder per save, complete or not there, and proof that it is what was written.
 
-``checkpoints/step-000120/`` holds ``model.safetensors``, ``optimizer.safetensors``, ``best.safetensors`` (the best
-weights so far, where there is a validation set) and ``state.json`` with everything else and the SHA-256 of each file.
-It is written under another name, flushed to the disk (files and folder), then renamed, which is one atomic operation: a
-killed process or a power cut leaves the previous checkpoints as they were.
+``checkpoints/step-000120/`` holds ``model.safetensors``, ``optimizer.safetensors``, ``best.safetensors`` (the
+best weights so far, where there is a validation set) and ``state.json`` with everything else and the SHA-256
+of each file. It is written under another name, flushed to the disk (files and folder), then renamed, which is
+one atomic operation: a killed process or a power cut leaves the previous checkpoints as they were.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Checkpoint:
         optimizer: the optimizer's state dict.
         rate: state of a torch scheduler, None for schedules that are functions of the step.
         evaluated_step: last step with a validation, 0 if none.
+        train, valid: the latest values in the log.
         best: value, step and metrics of the best validation so far.
         best_model: the weights of that step, None where nothing was validated yet.
     """
@@ -54,7 +55,9 @@ class Checkpoint:
     optimizer: Mapping[str, Any]
     rate: Any = None
     evaluated_step: int = 0
-    best: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, float] = field(default_factory=dict)
+    valid: Mapping[str, float] = field(default_factory=dict)
+    best: Mapping[str, float] = field(default_factory=dict)
     best_model: Mapping[str, Any] | None = None
 
 
@@ -113,7 +116,8 @@ def _write_files(draft: Path, checkpoint: Checkpoint) -> None:
         path = draft / f"{name}.safetensors"
         save_tensors(path, tensors)
         hashes[path.name] = _sha256(path)
-    state["best_metrics"] = flatten(dict(checkpoint.best), {}, "best")
+    values = {"train": checkpoint.train, "valid": checkpoint.valid, "best": checkpoint.best}
+    state["values"] = flatten(values, {}, "values")
     state["files"] = hashes
     body = json.dumps(state, sort_keys=True)
     whole = {"sha256": hashlib.sha256(body.encode()).hexdigest(), "state": state}
@@ -151,7 +155,7 @@ def _sha256(path: Path) -> str:
 
 
 def _prune(folder: Path, newest: Path, keep: int) -> None:
-    """Keep the checkpoint just written and those before it; a later step belongs to a course that was given up."""
+    """Keep the one just written and those before it; later steps belong to a course that was given up."""
     steps = _steps(folder)
     kept = steps[steps.index(newest) :][:keep]
     for path in [*(p for p in steps if p not in kept), *folder.glob(".draft-*")]:
@@ -206,10 +210,12 @@ def find_checkpoint(path: Path) -> tuple[Path, tuple[str, ...]]:
     if _NAME.fullmatch(path.name):
         reason = damage(path)
         if reason:
-            raise CheckpointError(f"{path} is damaged: {reason}.", fix="Pass the run's folder to use an older one.")
+            raise CheckpointError(
+                f"{path} is damaged: {reason}.", fix="Pass the run's folder to use an older one."
+            )
         return path, ()
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    said = []
+    said: list[str] = []
     for candidate in _steps(folder):
         reason = damage(candidate)
         if not reason:
@@ -239,6 +245,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path / name}.safetensors cannot be read: {error}.") from error
         parts[name] = {k: unflatten(v, tensors) for k, v in state[name].items()}
+    values = unflatten(state["values"], {})
     return Checkpoint(
         step=state["step"],
         seed=state["seed"],
@@ -248,7 +255,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         optimizer=parts["optimizer"]["optimizer"],
         rate=parts["optimizer"]["rate"],
         evaluated_step=state["evaluated_step"],
-        best=unflatten(state["best_metrics"], {}),
+        train=values["train"],
+        valid=values["valid"],
+        best=values["best"],
         best_model=parts["best"] or None,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +19,8 @@ def choose_device(device: str | torch.device) -> torch.device:
     """Return the device to train on.
 
     Args:
-        device: ``"auto"`` takes the first CUDA device if there is one and else the CPU; anything torch understands.
+        device: ``"auto"`` takes the first CUDA device if there is one and else the CPU; anything torch
+            understands.
 
     Raises:
         ArgumentError: where the text is no device.
@@ -33,7 +35,9 @@ def choose_device(device: str | torch.device) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ArgumentError(f"device={device!r} is no device.", fix="Pass 'auto', 'cpu' or 'cuda:0'.") from error
+        raise ArgumentError(
+            f"device={device!r} is no device.", fix="Pass 'auto', 'cpu' or 'cuda:0'."
+        ) from error
     try:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
@@ -60,9 +64,8 @@ def describe_environment(device: torch.device, threads: ThreadPlan, precision: s
 
 
 def _kudari_version() -> str:
-    from kudari import __version__
-
-    return __version__
+    # Through the table of modules: the package's own file stands above every room.
+    return str(getattr(sys.modules["kudari"], "__version__", "unknown"))
 
 
 def cpu_name() -> str:

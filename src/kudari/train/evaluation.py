@@ -54,7 +54,8 @@ def evaluate(
 ) -> dict[str, float] | None:
     """Return every metric over a set, or None where ``stopped()`` became true on the way.
 
-    The model is in eval mode meanwhile and back in its mode afterwards. Sums stay on the device; one read at the end.
+    The model is in eval mode meanwhile and back in its mode afterwards. Sums stay on the device; one read at
+    the end.
 
     Args:
         model: on the device of the batches.
@@ -94,11 +95,11 @@ def finish(metrics: Sequence[Metric], sums: Sequence[Tensor]) -> dict[str, float
     """Read the sums, in one transfer, and return the value of each metric."""
     if not sums:
         return {}
-    flat = torch.cat([s.reshape(-1).to(torch.float32 if s.device.type == "mps" else torch.float64) for s in sums])
-    parts = flat.cpu().double().split([s.numel() for s in sums])
-    return {
-        m.name: m.finish(part.reshape(s.shape)) for m, part, s in zip(metrics, parts, sums, strict=True)
-    }
+    flat = torch.cat(
+        [s.reshape(-1).to(torch.float32 if s.device.type == "mps" else torch.float64) for s in sums]
+    )
+    parts = torch.split(flat.cpu().double(), [s.numel() for s in sums])
+    return {m.name: m.finish(part.reshape(s.shape)) for m, part, s in zip(metrics, parts, sums, strict=True)}
 
 
 @dataclass
@@ -117,7 +118,8 @@ def examine(
     precision: Callable[[], AbstractContextManager[object]],
     stopped: Callable[[], bool] = lambda: False,
 ) -> Evaluation | None:
-    """Return the confusion matrix or residuals and the worst mistakes; None for outputs that are neither, or if stopped.
+    """Return the confusion matrix or residuals and the worst mistakes; None for outputs that are neither, or
+    if stopped.
 
     Args:
         model: the final one.

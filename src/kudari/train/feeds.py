@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import count, islice
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -57,7 +57,9 @@ class MemoryFeed:
         batches = self._loader.iterate(epoch * self._loader.steps_per_epoch + index * self._accumulate)
         if self._loader.data.inputs.device != self._device:
             batches = ((x.to(self._device), y.to(self._device)) for x, y in batches)
-        return self._single(start_step, batches) if self._accumulate == 1 else self._several(start_step, batches)
+        return (
+            self._single(start_step, batches) if self._accumulate == 1 else self._several(start_step, batches)
+        )
 
     def _single(self, step: int, batches: Iterator[Batch]) -> Iterator[tuple[Batch, ...]]:
         seed_step = self._seed_step
@@ -76,11 +78,13 @@ class MemoryFeed:
 
 
 class StreamFeed:
-    """Steps from a DataLoader or any other iterable of (x, y); resumes by reading on to its place in the epoch.
+    """Steps from a DataLoader or any other iterable of (x, y); resumes by reading on to its place in the
+    epoch.
 
-    The order of a DataLoader becomes a pure function of (seed, epoch): its generator, its sampler's, or else torch's
-    default one is seeded when an epoch starts, and ``sampler.set_epoch`` is called where it exists. Batches that
-    are skipped on resume are made under the same seeds, so augmentation with torch's generators does not shift.
+    The order of a DataLoader becomes a pure function of (seed, epoch): its generator, its sampler's, or else
+    torch's default one is seeded when an epoch starts, and ``sampler.set_epoch`` is called where it exists.
+    Batches that are skipped on resume are made under the same seeds, so augmentation with torch's generators
+    does not shift.
 
     Args:
         source: iterated once per epoch.
@@ -115,7 +119,8 @@ class StreamFeed:
         while True:
             self._seed_step(step)
             batches = self._open(epoch)
-            for index in count():
+            done = 0
+            while True:
                 self._seed_step(step)
                 items = tuple(islice(batches, self._accumulate))
                 if not items:
@@ -125,12 +130,13 @@ class StreamFeed:
                 else:
                     yield tuple(as_batch(item, self._device, self._name) for item in items)
                 step += 1
-            self._check_epoch(epoch, index, expected)
+                done += 1
+            self._check_epoch(epoch, done, expected)
             epoch += 1
 
     def _open(self, epoch: int) -> Iterator[Any]:
         seed = derive_seed("order", self._seed, epoch)
-        sampler = getattr(self._source, "sampler", None)
+        sampler: Any = getattr(self._source, "sampler", None)
         for owner in (self._source, sampler):
             generator = getattr(owner, "generator", None)
             if isinstance(generator, torch.Generator) and generator is not torch.default_generator:
@@ -181,7 +187,7 @@ def as_batch(item: Any, device: torch.device, name: str = "train") -> Batch:
     """
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise DataError(
-            f"{name} yields a {type(item).__name__}{f' of {len(item)}' if isinstance(item, (tuple, list)) else ''}.",
+            f"{name} yields {type(item).__name__} objects, which are no pairs.",
             fix="Yield batches (inputs, targets); a collate_fn can pick the two.",
         )
     x, y = item
@@ -190,7 +196,7 @@ def as_batch(item: Any, device: torch.device, name: str = "train") -> Batch:
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"{name} yields ({type(x).__name__}, {type(y).__name__}), which are no tensors.",
-            fix="Yield batches of tensors or arrays; a collate_fn can convert them.",
+            fix="Yield tensors or arrays; a collate_fn can convert them.",
         ) from error
     if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
         raise DataError(

@@ -1,8 +1,8 @@
 """The training loop.
 
-A step runs batch, forward, loss, backward, learning rate, update, and asks the device nothing: losses stay there as tensors
-and are read together at log points, redraws and saves. Steps run in stretches with no questions between them but one,
-whether somebody pressed Ctrl-C; a stretch ends where something is due.
+A step runs batch, forward, loss, backward, learning rate, update, and asks the device nothing: losses stay
+there as tensors and are read together at log points, redraws and saves. Steps run in stretches with no
+questions between them but one, whether somebody pressed Ctrl-C; a stretch ends where something is due.
 """
 
 from __future__ import annotations
@@ -10,95 +10,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
-from kudari.record import MetricsWriter
-from kudari.train.evaluation import Units, evaluate, finish, metric_sums
+from kudari.train.evaluation import evaluate, finish, metric_sums
 from kudari.train.feeds import Batch
-from kudari.train.losses import Loss
+from kudari.train.ledger import LossLedger
 from kudari.train.metrics import Metric, loss_metric
-from kudari.train.progress import Now, Progress
-from kudari.train.run import Status
-from kudari.train.signals import StopRequest
-from kudari.train.sources import EvaluationSet
+from kudari.train.progress import Now
+from kudari.train.state import Parts, Plan, State, best_by
 from kudari.train.stepper import Stepper
-from kudari.train.update import Rate, current_rate
+from kudari.train.update import current_rate
 
 STRETCH_SECONDS = 0.02
 """Steps between two looks at the clock take about this long."""
 SAVE_SECONDS = 30.0
 SAVE_SHARE = 0.02
 """Unless told otherwise, a checkpoint every 30 seconds, and never more than 2 % of the time spent on them."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """When what is due; all in optimizer steps.
-
-    Attributes:
-        steps: length of the run.
-        steps_per_epoch: None where unknown.
-        log_every, eval_every: fixed strides.
-        save_every: a stride, None to go by the clock.
-        clip_norm: largest gradient norm, None for no limit.
-    """
-
-    steps: int
-    steps_per_epoch: int | None
-    log_every: int
-    eval_every: int
-    save_every: int | None = None
-    clip_norm: float | None = None
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a loop works with."""
-
-    model: nn.Module
-    loss: Loss
-    metrics: tuple[Metric, ...]
-    optimizer: Optimizer
-    rate: Rate
-    valid: EvaluationSet | None
-    log: MetricsWriter
-    progress: Progress
-    stop: StopRequest
-    precision: Callable[[], AbstractContextManager[object]] | None = None
-    units: Units | None = None
-
-
-@dataclass
-class State:
-    """Where a run is; what a checkpoint keeps beside weights and optimizer.
-
-    Attributes:
-        step: optimizer steps done.
-        seconds: trained so far, earlier sessions included.
-        evaluated_step: last step with a validation, 0 if none.
-        train, valid: latest values.
-        best: value, step and metrics of the best validation.
-        best_model: copy of the weights at that step.
-        samples, train_seconds: of this session, validation and saving excluded.
-        status, message: how it ended.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    evaluated_step: int = 0
-    train: dict[str, float] = field(default_factory=dict)
-    valid: dict[str, float] = field(default_factory=dict)
-    best: dict[str, float] = field(default_factory=dict)
-    best_model: dict[str, Tensor] | None = None
-    samples: int = 0
-    train_seconds: float = 0.0
-    status: Status = "finished"
-    message: str = ""
 
 
 class Loop:
@@ -116,8 +46,7 @@ class Loop:
         self._stepper = Stepper(
             parts.model, parts.loss, parts.optimizer, parts.rate, plan.clip_norm, parts.precision
         )
-        self._pending: list[tuple[Tensor, int]] = []
-        self._logged_loss, self._logged_samples = 0.0, 0
+        self._losses = LossLedger()
         self._stretch = 1
         self._started = self._saved = time.perf_counter()
         self._seconds_before, self._step_before = state.seconds, state.step
@@ -129,16 +58,20 @@ class Loop:
         self.parts.model.train()
         if state.step and state.evaluated_step != state.step and self._evaluation_due():
             self._evaluate()  # the session before was stopped in the middle of it
-        while state.step < plan.steps and not stop.requested and state.status == "finished":
+        while state.step < plan.steps and not stop.is_set() and state.status == "finished":
             self._advance(steps, self._next_stop())
             self._attend()
-        if stop.requested and state.step < plan.steps and state.status == "finished":
+        if stop.is_set() and state.status == "finished" and not self._complete():
             state.status = "interrupted"
-        if state.status != "failed":
-            self._read_losses()
-            self.save()
+        self.save()
         state.seconds = self._seconds()
         self._redraw()
+
+    def _complete(self) -> bool:
+        """Whether every step and the validation after the last one are done."""
+        state = self.state
+        validated = self.parts.valid is None or state.evaluated_step == state.step
+        return state.step >= self.plan.steps and validated
 
     def _next_stop(self) -> int:
         step, plan = self.state.step, self.plan
@@ -150,17 +83,17 @@ class Loop:
 
     def _advance(self, steps: Iterator[tuple[Batch, ...]], until: int) -> None:
         """Train up to step ``until``, without a look at the device."""
-        state, stop, pending, take = self.state, self.parts.stop, self._pending, self._stepper.take
+        state, stop, unread, take = self.state, self.parts.stop, self._losses.unread, self._stepper.take
         first, started = state.step, time.perf_counter()
-        while state.step < until and not stop.requested:
+        while state.step < until and not stop.is_set():
             try:
                 batches = next(steps)
             except Exception:
-                if stop.requested:  # loader processes were sent the same signal
+                if stop.is_set():  # loader processes were sent the same signal
                     break
                 raise
             taken = take(state.step, batches)
-            pending.append(taken)
+            unread.append(taken)
             state.samples += taken[1]
             state.step += 1
         took = time.perf_counter() - started
@@ -194,8 +127,8 @@ class Loop:
         state, parts = self.state, self.parts
         if not self._read_losses():
             return
-        values = {"loss": self._logged_loss / max(self._logged_samples, 1)}
-        self._logged_loss, self._logged_samples = 0.0, 0
+        values = {"loss": self._mean_loss()}
+        self._losses.start_anew()
         if self._stepper.last is not None:
             outputs, y = self._stepper.last
             with torch.no_grad():
@@ -206,27 +139,24 @@ class Loop:
         parts.log.write("train", state.step, {**self._stamp(), **values, **self._pace()})
 
     def _read_losses(self) -> bool:
-        """Read the losses of all steps since the last time, in one transfer; False where one is not finite."""
-        if not self._pending:
+        """Read all losses so far; False, and the run has failed, where one is not finite."""
+        found = self._losses.read()
+        if found is None:
             return True
-        losses = torch.stack([loss for loss, _ in self._pending]).tolist()
-        counts = [samples for _, samples in self._pending]
-        first = self.state.step - len(losses)
-        self._pending.clear()
-        for offset, (value, samples) in enumerate(zip(losses, counts, strict=True)):
-            if not math.isfinite(value):
-                self._fail(f"The loss became {value} at step {first + offset + 1}")
-                return False
-            self._logged_loss += value * samples
-            self._logged_samples += samples
-        return True
+        steps_after, value = found
+        self._fail(f"The loss became {value} at step {self.state.step - steps_after}")
+        return False
+
+    def _mean_loss(self) -> float:
+        mean = self._losses.mean()
+        return self.state.train.get("loss", math.nan) if mean is None else mean
 
     def _fail(self, what: str) -> None:
         state = self.state
         state.status = "failed"
         state.message = (
-            f"{what} (learning rate {current_rate(self.parts.optimizer):.3g}). Try a learning rate ten times lower, "
-            "clip_norm=1.0, a longer warm-up, or look for invalid values in the data."
+            f"{what} (learning rate {current_rate(self.parts.optimizer):.3g}). Try a learning rate ten times "
+            "lower, clip_norm=1.0, a longer warm-up, or look for invalid values in the data."
         )
         self.parts.log.write("event", state.step, {"name": "failed", "text": state.message})
 
@@ -240,7 +170,7 @@ class Loop:
             (loss_metric(parts.loss), *parts.metrics),
             parts.valid,
             precision=parts.precision or nullcontext,
-            stopped=lambda: bool(parts.stop.requested),
+            stopped=parts.stop.is_set,
             units=parts.units,
         )
         if values is None:
@@ -266,7 +196,7 @@ class Loop:
     def save(self) -> None:
         """Write a checkpoint, unless the weights are no longer finite: the last good one must stay."""
         started = time.perf_counter()
-        if self.state.step == 0 or not self._read_losses():
+        if self.state.step == 0 or self.state.status == "failed" or not self._read_losses():
             return
         if not self._stepper.weights_are_finite():
             self._fail(f"A weight became infinite or NaN by step {self.state.step}")
@@ -296,12 +226,10 @@ class Loop:
     def _redraw(self) -> None:
         state, parts = self.state, self.parts
         self._read_losses()
-        if self._logged_samples:
-            loss = self._logged_loss / self._logged_samples
-        else:
-            loss = state.train.get("loss", math.nan)
         done = state.step - self._step_before
-        left = (self._seconds() - self._seconds_before) / done * (self.plan.steps - state.step) if done else None
+        left = (
+            (self._seconds() - self._seconds_before) / done * (self.plan.steps - state.step) if done else None
+        )
         name = parts.metrics[0].name if parts.metrics else ""
         value = state.valid.get(name, state.train.get(name))
         pace = self._pace()
@@ -310,7 +238,7 @@ class Loop:
                 step=state.step,
                 total_steps=self.plan.steps,
                 epoch=self._epoch(),
-                loss=loss,
+                loss=self._mean_loss(),
                 metric=None if value is None else (name, value),
                 lr=pace["lr"],
                 samples_per_second=pace["samples_per_second"],
@@ -320,14 +248,3 @@ class Loop:
 
 
 _NORM = Metric("grad_norm", lambda outputs, targets: outputs, lambda norms: math.hypot(*norms.tolist()))
-
-
-def best_by(metrics: tuple[Metric, ...]) -> tuple[str, int]:
-    """Return the value that chooses the best model and its sign: 1 where higher is better.
-
-    The first metric, where it is known which way is up; the validation loss otherwise.
-    """
-    if metrics and metrics[0].better != "unknown":
-        return metrics[0].name, 1 if metrics[0].better == "higher" else -1
-    return "loss", -1
-

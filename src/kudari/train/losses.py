@@ -25,8 +25,8 @@ class Loss:
     Attributes:
         name: for the log and the report.
         compute: ``compute(outputs, targets)``, the mean as a scalar tensor.
-        weight: ``weight(targets)``, how much the mean of these targets counts in a mean over several batches: a number,
-            or a scalar tensor where it depends on the values (no host synchronisation).
+        weight: ``weight(targets)``, how much the mean of these targets counts in a mean over several batches:
+            a number, or a scalar tensor where it depends on the values (no host synchronisation).
         kind: what the targets have to be.
         each: ``each(outputs, targets)``, one loss for each sample, None where it is not known.
         ignored: class number of targets that take no part.
@@ -105,7 +105,8 @@ def resolve_loss(spec: str | nn.Module | LossFunction) -> Loss:
         spec: one of :func:`loss_names`, or anything that maps (outputs, targets) to a scalar mean.
 
     Raises:
-        ArgumentError: where the name is unknown, the object cannot be called, or it sums instead of averaging.
+        ArgumentError: where the name is unknown, the object cannot be called, or it sums instead of
+            averaging.
 
     Example:
         >>> resolve_loss("mse").compute(torch.zeros(2), torch.ones(2))

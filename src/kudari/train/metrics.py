@@ -1,8 +1,8 @@
 """Metrics: sums over samples that are added up on the device and finished once, on the host.
 
-A metric over a set is not the mean of its values over batches: batches differ in size, and a root or a ratio of means
-is not the mean of roots or ratios. So a metric is two functions, one that gives sums for a batch and one that
-turns the added sums into the value.
+A metric over a set is not the mean of its values over batches: batches differ in size, and a root or a ratio
+of means is not the mean of roots or ratios. So a metric is two functions, one that gives sums for a batch and
+one that turns the added sums into the value.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def resolve_metrics(
     """Turn names and functions into metrics; the first one chooses the best model.
 
     Args:
-        spec: names of :func:`metric_names`, or functions of (outputs, targets) that return the mean over a batch as a
-            scalar; those are averaged over batches, weighted by samples.
+        spec: names of :func:`metric_names`, or functions of (outputs, targets) that return the mean over a
+            batch as a scalar; those are averaged over batches, weighted by samples.
         loss: under ``bce`` the outputs are logits of yes-or-no targets, and accuracy is that of their signs.
 
     Raises:
@@ -156,13 +156,15 @@ def resolve_metrics(
         >>> [metric.name for metric in resolve_metrics(["mae", "r2"], resolve_loss("mse"))]
         ['mae', 'r2']
     """
-    several: Sequence[str | MetricFunction] = [spec] if isinstance(spec, str) or callable(spec) else list(spec)
+    several: Sequence[str | MetricFunction] = (
+        [spec] if isinstance(spec, str) or callable(spec) else list(spec)
+    )
     metrics = tuple(_resolve(one, loss) for one in several)
     names = [metric.name for metric in metrics]
     for name in names:
         if names.count(name) > 1 or name in _RESERVED:
             raise ArgumentError(
-                f"The metric name {name!r} is {'used twice' if names.count(name) > 1 else 'taken by the log'}.",
+                f"The metric name {name!r} is {'taken by the log' if name in _RESERVED else 'used twice'}.",
                 fix="Give every metric its own name (a function's __name__).",
             )
     return metrics
@@ -178,7 +180,8 @@ def _resolve(spec: str | MetricFunction, loss: Loss) -> Metric:
         return _BINARY.get(spec, _METRICS[spec]) if loss.name == "bce" else _METRICS[spec]
     if not callable(spec):
         raise ArgumentError(
-            f"A metric is a {type(spec).__name__}.", fix="Pass a name, or callable(outputs, targets) -> scalar."
+            f"A metric is a {type(spec).__name__}.",
+            fix="Pass a name, or callable(outputs, targets) -> scalar.",
         )
     function = spec
 
@@ -186,9 +189,12 @@ def _resolve(spec: str | MetricFunction, loss: Loss) -> Metric:
         value = _wide(torch.as_tensor(function(outputs, targets), device=outputs.device))
         if value.numel() != 1:
             raise ArgumentError(
-                f"The metric {name!r} returned shape {tuple(value.shape)}.", fix="Return one number, the batch's mean."
+                f"The metric {name!r} returned shape {tuple(value.shape)}.",
+                fix="Return one number, the batch's mean.",
             )
-        return torch.stack([value.reshape(()) * len(targets), torch.full_like(value.reshape(()), len(targets))])
+        return torch.stack(
+            [value.reshape(()) * len(targets), torch.full_like(value.reshape(()), len(targets))]
+        )
 
     name = getattr(function, "__name__", type(function).__name__)
     return Metric(name, sums, _ratio)
@@ -204,4 +210,3 @@ def loss_metric(loss: Loss) -> Metric:
         return torch.stack([total, weight])
 
     return Metric("loss", sums, _ratio, "lower")
-

@@ -69,12 +69,16 @@ class Options:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ArgumentError(f"seed={self.seed!r} is not a whole number of 0 or more.", fix="Pass seed=0.")
         if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ArgumentError(f"clip_norm={self.clip_norm} is not above 0.", fix="Pass 1.0, or None for no limit.")
+            raise ArgumentError(
+                f"clip_norm={self.clip_norm} is not above 0.", fix="Pass 1.0, or None for no limit."
+            )
         _check_choice("precision", self.precision, ("fp32", "bf16"))
         _check_choice("keep", self.keep, ("last", "best"))
         if self.resume is not None and self.out is not None:
             raise ArgumentError(
-                "out and resume are both given.", why="A resumed run goes on in its own folder.", fix="Leave out= away."
+                "out and resume are both given.",
+                why="A resumed run goes on in its own folder.",
+                fix="Leave out= away.",
             )
 
     def describe(self, **resolved: Any) -> dict[str, Any]:
@@ -88,13 +92,17 @@ def _check_count(name: str, value: Any) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{name}={value!r} is not a whole number of 1 or more.", fix=f"Pass {name}=1 or more.")
+        raise ArgumentError(
+            f"{name}={value!r} is not a whole number of 1 or more.", fix=f"Pass {name}=1 or more."
+        )
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-        raise ArgumentError(f"{name}={value!r} is not known.{hint}", fix=f"Choose one of {', '.join(choices)}.")
+        raise ArgumentError(
+            f"{name}={value!r} is not known.{hint}", fix=f"Choose one of {', '.join(choices)}."
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -122,5 +130,7 @@ def write_config(path: Path, config: Mapping[str, Any]) -> None:
     try:
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
     except yaml.YAMLError as error:
-        raise KudariError(f"config= holds something that YAML cannot say: {error}.", fix="Pass plain values.") from error
+        raise KudariError(
+            f"config= holds something that YAML cannot say: {error}.", fix="Pass plain values."
+        ) from error
     path.write_text(text, encoding="utf-8")

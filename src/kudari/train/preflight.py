@@ -60,9 +60,9 @@ def check_loss(loss: Loss, outputs: Tensor, targets: Tensor, name: str = "train"
     Raises:
         DataError: with the exact change that makes them fit.
     """
-    if len(outputs) != len(targets) if outputs.ndim and targets.ndim else True:
+    if outputs.ndim == 0 or targets.ndim == 0 or len(outputs) != len(targets):
         raise DataError(
-            f"The model's outputs have shape {tuple(outputs.shape)} for {name} targets {tuple(targets.shape)}.",
+            f"The model's outputs are {tuple(outputs.shape)} for {name} targets {tuple(targets.shape)}.",
             fix="Return one row of outputs for each sample.",
         )
     if loss.kind == "classes":
@@ -72,14 +72,16 @@ def check_loss(loss: Loss, outputs: Tensor, targets: Tensor, name: str = "train"
     value = loss.compute(outputs, targets)
     if not isinstance(value, Tensor) or value.ndim != 0:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise DataError(f"The loss {loss.name} gives {shape}, not a scalar.", fix="Return its mean: loss.mean().")
+        raise DataError(
+            f"The loss {loss.name} gives {shape}, not a scalar.", fix="Return its mean: loss.mean()."
+        )
 
 
 def _check_classes(loss: Loss, outputs: Tensor, targets: Tensor, name: str) -> None:
     if outputs.ndim < 2:
         raise DataError(
             f"{loss.name} needs outputs of shape (N, classes); the model gives {tuple(outputs.shape)}.",
-            fix="Let the last layer have one output for each class; for two classes as one number use loss='bce'.",
+            fix="Give the last layer one output for each class; for two classes as one number use 'bce'.",
         )
     if targets.shape == outputs.shape and targets.is_floating_point():
         return
@@ -97,7 +99,9 @@ def _check_classes(loss: Loss, outputs: Tensor, targets: Tensor, name: str) -> N
             fix="Pass y.squeeze(1)." if squeeze else "Outputs are (N, classes, ...), targets (N, ...).",
         )
     if targets.dtype not in (torch.int64, torch.uint8):
-        raise DataError(f"{loss.name} needs int64 classes; {name} targets are {targets.dtype}.", fix="Pass y.long().")
+        raise DataError(
+            f"{loss.name} needs int64 classes; {name} targets are {targets.dtype}.", fix="Pass y.long()."
+        )
     check_range(targets, outputs.shape[1], name, loss.ignored)
 
 
@@ -129,10 +133,12 @@ def _check_values(loss: Loss, outputs: Tensor, targets: Tensor, name: str) -> No
             fix=_reshape(outputs, targets),
         )
     if not targets.is_floating_point():
-        raise DataError(f"{loss.name} needs real targets; {name} targets are {targets.dtype}.", fix="Pass y.float().")
+        raise DataError(
+            f"{loss.name} needs real targets; {name} targets are {targets.dtype}.", fix="Pass y.float()."
+        )
     if loss.name == "bce" and bool(((targets < 0) | (targets > 1)).any()):
         raise DataError(
-            f"bce needs targets from 0 to 1; {name} has {float(targets.min()):g} to {float(targets.max()):g}.",
+            f"bce needs targets in [0, 1]; {name} has {float(targets.min()):g} to {float(targets.max()):g}.",
             fix="Pass 0 and 1 for no and yes, or loss='mse' for values.",
         )
 

@@ -74,7 +74,7 @@ class Silent:
 
 
 class Throttle:
-    """Decides when to draw: not before ``seconds`` have passed, nor before drawing has become cheap enough."""
+    """Decides when to draw: not before ``seconds`` have passed, nor before drawing is cheap enough."""
 
     def __init__(self, seconds: float, share: float = COST_SHARE) -> None:
         self._seconds, self._share = seconds, share
@@ -111,7 +111,7 @@ class Lines:
 
 
 class Bar:
-    """A progress bar drawn by rich, without its refresh thread: that would take the interpreter from the loop."""
+    """A progress bar drawn by rich, without its refresh thread, which would interrupt the loop."""
 
     def __init__(self, stream: TextIO, seconds: float = BAR_SECONDS) -> None:
         from rich.console import Console
@@ -147,7 +147,7 @@ class Bar:
 
 
 def describe(now: Now) -> str:
-    """Return the numbers of one moment in a line, such as ``loss 0.31 · accuracy 0.92 · lr 0.001 · 52,000/s``."""
+    """Return the numbers of one moment in a line, such as ``loss 0.31 · accuracy 0.92 · lr 0.001``."""
     parts = [f"loss {now.loss:.3g}"]
     if now.metric is not None:
         parts.append(f"{now.metric[0]} {now.metric[1]:.4g}")

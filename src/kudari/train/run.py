@@ -102,6 +102,8 @@ class Run:
         self.model.eval()
         try:
             with torch.no_grad():
-                return torch.cat([self.model(part.to(device)).cpu() for part in inputs.split(batch_size)])
+                return torch.cat(
+                    [self.model(part.to(device)).cpu() for part in torch.split(inputs, batch_size)]
+                )
         finally:
             self.model.train(was_training)

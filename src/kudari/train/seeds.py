@@ -15,8 +15,9 @@ _LOW = 0xFFFFFFFF
 def step_seed(seed: int, step: int) -> int:
     """Return the seed of one optimizer step, in ``[0, 2**63)``, the same on every machine.
 
-    torch's CPU generator uses the low 32 bits only, so these are a permutation of the step number: within one run no
-    two of the first 2**32 steps share their random numbers. The mixer is the two-round "lowbias32" of Wellons (2018).
+    torch's CPU generator uses the low 32 bits only, so these are a permutation of the step number: within one
+    run no two of the first 2**32 steps share their random numbers. The mixer is the two-round "lowbias32" of
+    Wellons (2018).
 
     Args:
         seed: seed of the run, 0 or more.
@@ -40,7 +41,8 @@ def step_seeder(seed: int, device: torch.device) -> Callable[[int], None]:
     """Return a function that seeds torch's default generators, CPU and device, for a step; about 2 µs.
 
     Dropout and any augmentation that draws from torch's default generator thereby become pure functions of
-    (seed, step): nothing has to be stored or replayed to resume. Python's ``random`` and NumPy are left alone.
+    (seed, step): nothing has to be stored or replayed to resume. Python's ``random`` and NumPy are left
+    alone.
     """
     key = derive_seed("step", seed)
     generators = [torch.default_generator]

@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import partial
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
-from torch.optim import Optimizer
 
-from kudari.data import Bundle
-from kudari.errors import ArgumentError, CheckpointError
-from kudari.record import Choice, MetricsWriter, RunDir, new_rundir
-from kudari.train.checkpoint import (
-    Checkpoint,
-    check_config,
-    check_weights,
-    find_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
-from kudari.train.conclude import Setting, conclude
+from kudari.errors import ArgumentError
+from kudari.record import MetricsWriter, RunDir, new_rundir
+from kudari.train.checkpoint import Checkpoint, find_checkpoint, save_checkpoint
+from kudari.train.conclude import conclude
 from kudari.train.environment import choose_device
-from kudari.train.feeds import Batch
-from kudari.train.loop import Loop, Parts, Plan, State
-from kudari.train.losses import Loss, infer_loss, resolve_loss
-from kudari.train.metrics import Metric, default_metrics, resolve_metrics
-from kudari.train.options import DEFAULT_EPOCHS, Options, write_config
-from kudari.train.preflight import check_all_targets, check_loss, first_outputs
+from kudari.train.loop import Loop
+from kudari.train.options import Options, write_config
+from kudari.train.prepare import Prepared, precision_of, prepare
 from kudari.train.progress import Progress, make_progress
-from kudari.train.run import About, Run
-from kudari.train.seeds import preserved_rng, step_seeder
+from kudari.train.run import Run
+from kudari.train.seeds import preserved_rng
 from kudari.train.signals import StopRequest
-from kudari.train.sources import EvaluationSet, FeedOptions, Source, describe_source, resolve_source, training_feed
-from kudari.train.threads import BACKWARD_FACTOR, ThreadPlan, plan_threads, using_threads
-from kudari.train.update import Rate, RunLength, build_optimizer, build_rate, describe_optimizer
-
-LOG_LINES = 100
-LOG_STRIDE = 50
-EVALUATIONS = 100
+from kudari.train.state import Parts
+from kudari.train.threads import using_threads
 
 
 def run_session(model: nn.Module, train: Any, valid: Any, options: Options) -> Run:
@@ -55,227 +33,12 @@ def run_session(model: nn.Module, train: Any, valid: Any, options: Options) -> R
     was_training = model.training
     with preserved_rng(device):
         try:
-            return _run(_prepare(model.to(device), train, valid, options, device), options)
+            return _run(prepare(model.to(device), train, valid, options, device), options)
         finally:
             model.train(was_training)
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """Everything checked and built; nothing trained or written yet."""
-
-    model: nn.Module
-    steps: Iterator[tuple[Batch, ...]]
-    loss: Loss
-    metrics: tuple[Metric, ...]
-    optimizer: Optimizer
-    rate: Rate
-    schedule: str
-    valid: EvaluationSet | None
-    plan: Plan
-    state: State
-    threads: ThreadPlan
-    device: torch.device
-    about: About
-    choices: tuple[Choice, ...]
-    data: tuple[str, ...]
-    config: dict[str, Any]
-    said: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Sources:
-    train: Source
-    valid: EvaluationSet | None
-    about: About
-
-
-def _prepare(model: nn.Module, train: Any, valid: Any, o: Options, device: torch.device) -> _Prepared:
-    sources = _sources(train, valid, o, device)
-    checkpoint, said = _checkpoint(o)
-    seed_step = step_seeder(o.seed, device)
-    feed = training_feed(
-        sources.train, FeedOptions(o.batch_size, o.accumulate, o.seed, o.augment, device), seed_step
-    )
-    plan, length_choice = _plan(o, feed.steps_per_epoch, sources.valid is not None)
-    start = checkpoint.step if checkpoint else 0
-    steps = feed.iterate(start)
-    first = next(steps)
-    loss, loss_choice = _loss(o, sources.about, first)
-    with preserved_rng(device):  # the first step must find the state its batch was made in
-        flops = _preflight(model, loss, first, sources, _precision(o, device))
-    metrics = resolve_metrics(default_metrics(loss) if o.metrics is None else o.metrics, loss)
-    optimizer = build_optimizer(o.optimizer, model, o.lr, o.weight_decay)
-    samples = sum(len(x) for x, _ in first)
-    rate, schedule = build_rate(o.schedule, optimizer, RunLength(plan.steps, plan.steps_per_epoch, samples))
-    config = _fingerprint(o, plan, loss, optimizer, schedule, sources.train)
-    state = State() if checkpoint is None else _restore(checkpoint, config, model, optimizer, rate)
-    threads = plan_threads(o.threads, BACKWARD_FACTOR * flops * len(first), device)
-    found = (loss_choice, length_choice, _metrics_choice(o, metrics), _threads_choice(o, threads), _keep_choice(o))
-    return _Prepared(
-        model=model,
-        steps=chain([first], steps) if start < plan.steps else iter(()),
-        loss=loss,
-        metrics=metrics,
-        optimizer=optimizer,
-        rate=rate,
-        schedule=schedule,
-        valid=sources.valid,
-        plan=plan,
-        state=state,
-        threads=threads,
-        device=device,
-        about=sources.about,
-        choices=tuple(choice for choice in found if choice is not None),
-        data=sources.about.data or _describe_data(sources),
-        config=config,
-        said=said,
-    )
-
-
-def _sources(train: Any, valid: Any, o: Options, device: torch.device) -> _Sources:
-    about = o.about or About()
-    if isinstance(train, Bundle):
-        if valid is not None:
-            raise ArgumentError("train is a Bundle, which has its own valid.", fix="Pass bundle.train and your valid.")
-        about = o.about or About.of(train)
-        train, valid = train.train, train.valid
-    source = resolve_source(train, "train")
-    held_out = None if valid is None else EvaluationSet(resolve_source(valid, "valid"), o.batch_size, device)
-    return _Sources(source, held_out, about)
-
-
-def _describe_data(sources: _Sources) -> tuple[str, ...]:
-    lines = [describe_source(sources.train, "training")]
-    if sources.valid is not None:
-        lines.append(describe_source(sources.valid.source, "validation"))
-    return (f"{' and '.join(lines)}.",)
-
-
-def _checkpoint(o: Options) -> tuple[Checkpoint | None, tuple[str, ...]]:
-    if o.resume is None:
-        return None, ()
-    path, said = find_checkpoint(Path(o.resume))
-    checkpoint = load_checkpoint(path)
-    return checkpoint, (*said, f"Resuming {path.parent.parent} at step {checkpoint.step}.")
-
-
-def _plan(o: Options, steps_per_epoch: int | None, has_valid: bool) -> tuple[Plan, Choice | None]:
-    choice = None
-    if o.steps is not None:
-        steps = o.steps
-    elif steps_per_epoch is None:
-        raise ArgumentError(
-            "The length of train is unknown, so epochs cannot be counted.", fix="Pass steps= instead of epochs=."
-        )
-    else:
-        steps = (o.epochs or DEFAULT_EPOCHS) * steps_per_epoch
-        if o.epochs is None:
-            choice = Choice("epochs", str(DEFAULT_EPOCHS), "neither epochs nor steps were given")
-    stride = steps_per_epoch or max(1, steps // 10)
-    rare = -(-steps // (stride * EVALUATIONS))
-    return Plan(
-        steps=steps,
-        steps_per_epoch=steps_per_epoch,
-        log_every=o.log_every or max(1, min(LOG_STRIDE, steps // LOG_LINES)),
-        eval_every=o.eval_every or stride * max(1, rare),
-        save_every=o.save_every,
-        clip_norm=o.clip_norm,
-    ), choice
-
-
-def _loss(o: Options, about: About, first: tuple[Batch, ...]) -> tuple[Loss, Choice | None]:
-    if o.loss is not None:
-        return resolve_loss(o.loss), None
-    name, why = infer_loss(first[0][1], about.task)
-    return resolve_loss(name), Choice("loss", name, why)
-
-
-def _metrics_choice(o: Options, metrics: tuple[Metric, ...]) -> Choice | None:
-    if o.metrics is not None or not metrics:
-        return None
-    return Choice("metrics", ", ".join(metric.name for metric in metrics), "usual for this loss")
-
-
-def _threads_choice(o: Options, threads: ThreadPlan) -> Choice | None:
-    return Choice("threads", str(threads.count), threads.why) if o.threads == "auto" else None
-
-
-def _keep_choice(o: Options) -> Choice | None:
-    if o.keep == "best":
-        return None
-    return Choice("keep", "last", "choosing among steps by the validation set would flatter its score")
-
-
-def _precision(o: Options, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
-    return partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=o.precision == "bf16")
-
-
-def _preflight(
-    model: nn.Module,
-    loss: Loss,
-    first: tuple[Batch, ...],
-    sources: _Sources,
-    precision: Callable[[], AbstractContextManager[object]],
-) -> int:
-    """Check the first batch of both sets; returns the floating-point operations of a forward pass."""
-    outputs, flops = first_outputs(model, first[0], precision)
-    check_loss(loss, outputs, first[0][1])
-    data = getattr(sources.train, "data", sources.train)
-    check_all_targets(loss, data, outputs, "train")
-    if sources.valid is not None:
-        batch = next(iter(sources.valid))
-        check_loss(loss, first_outputs(model, batch, precision)[0], batch[1], "valid")
-        check_all_targets(loss, sources.valid.data, outputs, "valid")
-    return flops
-
-
-def _fingerprint(
-    o: Options, plan: Plan, loss: Loss, optimizer: Optimizer, schedule: str, train: Source
-) -> dict[str, Any]:
-    """What decides the course of a run beside the weights it starts from."""
-    return {
-        "seed": o.seed,
-        "steps": plan.steps,
-        "steps_per_epoch": plan.steps_per_epoch,
-        "train": describe_source(train, "training"),
-        "batch_size": o.batch_size,
-        "accumulate": o.accumulate,
-        "loss": loss.name,
-        "optimizer": describe_optimizer(optimizer),
-        "weight_decay": [float(group.get("weight_decay") or 0.0) for group in optimizer.param_groups],
-        "schedule": schedule,
-        "precision": o.precision,
-        "clip_norm": o.clip_norm,
-    }
-
-
-def _restore(
-    checkpoint: Checkpoint, config: dict[str, Any], model: nn.Module, optimizer: Optimizer, rate: Rate
-) -> State:
-    check_weights(checkpoint.model, model.state_dict())
-    check_config(checkpoint.config, config)
-    model.load_state_dict(checkpoint.model)
-    try:
-        optimizer.load_state_dict(dict(checkpoint.optimizer))
-        rate.load(checkpoint.rate)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"The checkpoint's state does not fit the optimizer or schedule: {error}.",
-            fix="Build them as they were built for that run.",
-        ) from error
-    device = next(model.parameters()).device
-    best_model = checkpoint.best_model
-    return State(
-        step=checkpoint.step,
-        seconds=checkpoint.seconds,
-        evaluated_step=checkpoint.evaluated_step,
-        best=dict(checkpoint.best),
-        best_model=None if best_model is None else {k: v.to(device) for k, v in best_model.items()},
-    )
-
-
-def _run(p: _Prepared, o: Options) -> Run:
+def _run(p: Prepared, o: Options) -> Run:
     folder = _folder(p, o)
     progress = make_progress(o.progress)
     for sentence in (*p.said, *_aloud(p)):
@@ -289,27 +52,7 @@ def _run(p: _Prepared, o: Options) -> Run:
             _train(p, o, folder, progress, stop, log)
         finally:
             progress.close()
-        setting = Setting(
-            folder=folder,
-            model=p.model,
-            optimizer=p.optimizer,
-            schedule=p.schedule,
-            loss=p.loss,
-            metrics=p.metrics,
-            valid=p.valid,
-            plan=p.plan,
-            state=p.state,
-            threads=p.threads,
-            device=p.device,
-            about=p.about,
-            choices=p.choices,
-            data=p.data,
-            precision=_precision(o, p.device),
-            precision_name=o.precision,
-            keep=o.keep,
-            stop=stop,
-        )
-        run = conclude(setting)
+        run = conclude(p, o, folder, stop)
     if o.finish is not None:
         o.finish(folder)
     if run.message:
@@ -318,7 +61,7 @@ def _run(p: _Prepared, o: Options) -> Run:
 
 
 def _train(
-    p: _Prepared, o: Options, folder: RunDir, progress: Progress, stop: StopRequest, log: MetricsWriter
+    p: Prepared, o: Options, folder: RunDir, progress: Progress, stop: StopRequest, log: MetricsWriter
 ) -> None:
     def save() -> None:
         save_checkpoint(folder.checkpoints, _snapshot(p, o), o.keep_checkpoints)
@@ -334,13 +77,13 @@ def _train(
         log=log,
         progress=progress,
         stop=stop,
-        precision=_precision(o, p.device) if o.precision == "bf16" else None,
+        precision=precision_of(o, p.device) if o.precision == "bf16" else None,
         units=p.about.units,
     )
     Loop(parts, p.plan, p.state, save).run(p.steps)
 
 
-def _snapshot(p: _Prepared, o: Options) -> Checkpoint:
+def _snapshot(p: Prepared, o: Options) -> Checkpoint:
     return Checkpoint(
         step=p.state.step,
         seed=o.seed,
@@ -350,19 +93,21 @@ def _snapshot(p: _Prepared, o: Options) -> Checkpoint:
         optimizer=p.optimizer.state_dict(),
         rate=p.rate.state(),
         evaluated_step=p.state.evaluated_step,
+        train=p.state.train,
+        valid=p.state.valid,
         best=p.state.best,
         best_model=p.state.best_model,
     )
 
 
-def _aloud(p: _Prepared) -> Iterator[str]:
+def _aloud(p: Prepared) -> Iterator[str]:
     """Decisions worth a line before training: those the user did not make and might want to."""
     for choice in p.choices:
         if choice.key in ("loss", "epochs"):
             yield f"{choice.key}: {choice.value} ({choice.why})"
 
 
-def _folder(p: _Prepared, o: Options) -> RunDir:
+def _folder(p: Prepared, o: Options) -> RunDir:
     if o.resume is not None:
         path = find_checkpoint(Path(o.resume))[0]
         return RunDir(path.parent.parent).make()
@@ -372,7 +117,8 @@ def _folder(p: _Prepared, o: Options) -> RunDir:
         folder = RunDir(Path(o.out))
         if folder.metrics.exists() or folder.facts.exists():
             raise ArgumentError(
-                f"out={folder.path} already holds a run.", fix=f"Pass resume={str(folder.path)!r} or another folder."
+                f"out={folder.path} already holds a run.",
+                fix=f"Pass resume={str(folder.path)!r} or another folder.",
             )
         folder.make()
     names = [metric.name for metric in p.metrics]

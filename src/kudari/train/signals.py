@@ -11,19 +11,26 @@ from typing import Any
 
 
 class StopRequest:
-    """Turn the first SIGINT or SIGTERM into :attr:`requested`; a second one raises ``KeyboardInterrupt`` at once.
+    """Turn the first SIGINT or SIGTERM into a flag; a second one raises ``KeyboardInterrupt`` at
+    once.
 
-    Handlers are installed in the main thread only (Python allows no other) and the old ones return at the end.
+    Handlers are installed in the main thread only (Python allows no other) and the old ones return at the
+    end.
 
     Example:
         >>> with StopRequest() as stop:
-        ...     stop.requested
-        ''
+        ...     stop.is_set()
+        False
     """
 
     def __init__(self) -> None:
-        self.requested = ""
+        self.signal_name = ""
+        """Which signal it was, such as ``SIGINT``; empty before."""
         self._previous: dict[signal.Signals, Any] = {}
+
+    def is_set(self) -> bool:
+        """Whether the run should end."""
+        return self.signal_name != ""
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -37,10 +44,10 @@ class StopRequest:
         self._restore()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.signal_name:
             self._restore()
             raise KeyboardInterrupt
-        self.requested = signal.Signals(number).name
+        self.signal_name = signal.Signals(number).name
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
@@ -52,8 +59,8 @@ class StopRequest:
 def children_ignore_interrupts() -> Iterator[None]:
     """Let processes started inside the block ignore SIGINT.
 
-    Ctrl-C reaches the whole process group; loader workers that die of it would take the run with them before its
-    checkpoint is written. An ignored signal stays ignored in forked and spawned children.
+    Ctrl-C reaches the whole process group; loader workers that die of it would take the run with them before
+    its checkpoint is written. An ignored signal stays ignored in forked and spawned children.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

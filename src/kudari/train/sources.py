@@ -18,14 +18,15 @@ from kudari.train.feeds import Batch, Feed, MemoryFeed, StreamFeed, as_batch, le
 EVALUATION_BYTES = 16 * 2**20
 """Inputs of one evaluation batch stay below this, but are never fewer samples than a training batch."""
 
-Source = TensorData | BatchLoader | Iterable[Any]
+Source = TensorData | BatchLoader | Dataset[Any] | Iterable[Any]
 
 
 def resolve_source(value: Any, name: str) -> Source:
     """Sort what the user passed: data in memory become :class:`TensorData`, everything else stays iterable.
 
     Args:
-        value: TensorData, a pair of tensors or arrays, TensorDataset, Dataset, DataLoader, BatchLoader or iterable.
+        value: TensorData, a pair of tensors or arrays, TensorDataset, Dataset, DataLoader, BatchLoader or
+            iterable.
         name: of the argument, for errors.
 
     Raises:
@@ -55,20 +56,21 @@ def _is_array(value: Any) -> bool:
 
 
 def _tensor(value: Any, what: str) -> Tensor:
-    """float64 becomes float32 and every kind of whole number int64: what models and losses of torch expect."""
+    """float64 becomes float32 and whole targets int64: what models and losses of torch expect."""
     if not isinstance(value, Tensor):
         array = np.asarray(value)
         if array.dtype.kind not in "fiub":
             raise DataError(
-                f"{what} have dtype {array.dtype}.", fix="Encode them as numbers first; kudari.data.load_path does."
+                f"{what} have dtype {array.dtype}.",
+                fix="Encode them as numbers first; kudari.data.load_path does.",
             )
         value = torch.from_numpy(np.ascontiguousarray(array))
-    if value.dtype == torch.float64:
-        return value.float()
-    is_target = what.endswith("targets")
-    if is_target and not value.is_floating_point():
-        return value.long()
-    return value
+    tensor: Tensor = value
+    if tensor.dtype == torch.float64:
+        return tensor.float()
+    if what.endswith("targets") and not tensor.is_floating_point():
+        return tensor.long()
+    return tensor
 
 
 def _check_finite(data: TensorData, name: str) -> None:
@@ -76,8 +78,8 @@ def _check_finite(data: TensorData, name: str) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             rows = (~torch.isfinite(tensor)).reshape(len(tensor), -1).any(1)
             raise DataError(
-                f"{name} {what} are NaN or infinite in {int(rows.sum()):,} of {len(tensor):,} samples, first in "
-                f"sample {int(rows.nonzero()[0, 0])}.",
+                f"{name} {what} are NaN or infinite in {int(rows.sum()):,} of {len(tensor):,} samples, "
+                f"first in sample {int(rows.nonzero()[0, 0])}.",
                 why="One such value makes every weight NaN.",
                 fix="Drop those samples or fill the gaps.",
             )
@@ -113,7 +115,8 @@ def training_feed(source: Source, options: FeedOptions, seed_step: Callable[[int
         source = BatchLoader(source.to(o.device), o.batch_size, seed=o.seed, augment=o.augment)
     elif o.augment is not None:
         raise ArgumentError(
-            "augment= needs train in memory.", fix="Augment inside your own loader, or pass (X, y) or TensorData."
+            "augment= needs train in memory.",
+            fix="Augment inside your own loader, or pass (X, y) or TensorData.",
         )
     if isinstance(source, BatchLoader):
         return MemoryFeed(source, o.accumulate, seed_step, o.device)
@@ -134,14 +137,14 @@ class EvaluationSet:
     def __post_init__(self) -> None:
         if isinstance(self.source, Iterator):
             raise DataError(
-                "valid is an iterator, which can be read once only.", fix="Pass a list, a Dataset or a DataLoader."
+                "valid is an iterator, which can be read once only.",
+                fix="Pass a list, a Dataset or a DataLoader.",
             )
 
     @property
     def data(self) -> TensorData | None:
         """All samples, where they are in memory."""
-        source = self.source.data if isinstance(self.source, BatchLoader) else self.source
-        return source if isinstance(source, TensorData) else None
+        return data_in_memory(self.source)
 
     def __iter__(self) -> Iterator[Batch]:
         data = self.data
@@ -161,14 +164,20 @@ class EvaluationSet:
     def _slices(self, data: TensorData) -> Iterator[Batch]:
         each = max(1, data.inputs.nbytes // len(data))
         size = max(self.batch_size, min(len(data), EVALUATION_BYTES // each))
-        for x, y in zip(data.inputs.split(size), data.targets.split(size), strict=True):
+        for x, y in zip(torch.split(data.inputs, size), torch.split(data.targets, size), strict=True):
             yield x.to(self.device), y.to(self.device)
+
+
+def data_in_memory(source: Source) -> TensorData | None:
+    """Return all samples where they are in memory, otherwise None."""
+    data = source.data if isinstance(source, BatchLoader) else source
+    return data if isinstance(data, TensorData) else None
 
 
 def describe_source(source: Source, name: str) -> str:
     """Return a short count, such as ``1,437 training samples``."""
-    data = source.data if isinstance(source, BatchLoader) else source
-    if isinstance(data, TensorData):
+    data = data_in_memory(source)
+    if data is not None:
         return f"{len(data):,} {name} samples"
     length = length_of(source)
     unit = "samples" if isinstance(source, Dataset) else "batches"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ class Stepper:
         self._one = torch.ones_like(loss)
 
     def _accumulate(self, batches: tuple[Batch, ...]) -> tuple[Tensor, int]:
-        """Weigh each micro-batch by what its mean is a mean over; the mean of means would be another gradient."""
+        """Weigh each micro-batch by what its mean is a mean over; the mean of means has another gradient."""
         weights = torch.stack(
             [torch.as_tensor(self._loss.weight(y), dtype=torch.float32, device=y.device) for _, y in batches]
         )
@@ -99,7 +99,9 @@ class Stepper:
         """Return norms whose own norm is that of the newest gradient, before clipping; on the device."""
         if self._norm is not None:
             return self._norm.reshape(1)
-        grads = [g.coalesce().values() if g.is_sparse else g for p in self.params if (g := p.grad) is not None]
+        grads = [
+            g.coalesce().values() if g.is_sparse else g for p in self.params if (g := p.grad) is not None
+        ]
         return torch.stack(torch._foreach_norm(grads)) if grads else torch.zeros(1)
 
     @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +17,10 @@ from kudari.errors import ArgumentError
 FLOPS_PER_THREAD = 500_000_000
 """Floating-point operations of one step that earn one thread.
 
-Measured on 2 cores with MLPs of 4 MFLOP to 52 GFLOP a step: a second thread gains 1.0x at 4 MFLOP, 1.4x at 170 MFLOP
-and 1.6x at 1.3 GFLOP on a quiet machine, and beside one busy process it costs 7x, 4x and 2x, because every parallel
-region waits for the thread that has no core. Below 1 GFLOP there is more to lose than to win.
+Measured on 2 cores with MLPs of 4 MFLOP to 52 GFLOP a step: a second thread gains 1.0x at 4 MFLOP, 1.4x at
+170 MFLOP and 1.6x at 1.3 GFLOP on a quiet machine, and beside one busy process it costs 7x, 4x and 2x,
+because every parallel region waits for the thread that has no core. Below 1 GFLOP there is more to lose than
+to win.
 """
 
 BACKWARD_FACTOR = 3
@@ -55,9 +55,12 @@ def plan_threads(
         >>> plan_threads("auto", 2_200_000_000, torch.device("cpu"), available=8).count
         4
     """
-    if isinstance(requested, bool) or (requested != "auto" and (not isinstance(requested, int) or requested < 1)):
+    if isinstance(requested, bool) or (
+        requested != "auto" and (not isinstance(requested, int) or requested < 1)
+    ):
         raise ArgumentError(
-            f"threads={requested!r} is neither 'auto' nor a number of 1 or more.", fix="Pass threads='auto' or 1."
+            f"threads={requested!r} is neither 'auto' nor a number of 1 or more.",
+            fix="Pass threads='auto' or 1.",
         )
     if requested != "auto":
         return ThreadPlan(requested, "asked for")
@@ -95,9 +98,9 @@ def using_threads(count: int) -> Iterator[None]:
 def count_flops(forward: Callable[[], object]) -> int:
     """Count the multiplications and additions of matrix products and convolutions in one call.
 
-    Products hidden in compiled or custom operators are not seen: an estimate for choosing threads, not a benchmark.
-    ``torch.utils.flop_counter`` sees more and costs seconds of imports at its first use, which a run of seconds
-    cannot pay.
+    Products hidden in compiled or custom operators are not seen: an estimate for choosing threads, not a
+    benchmark. ``torch.utils.flop_counter`` sees more and costs seconds of imports at its first use, which a
+    run of seconds cannot pay.
 
     Example:
         >>> count_flops(lambda: torch.nn.functional.linear(torch.zeros(4, 10), torch.zeros(3, 10)))
@@ -105,7 +108,7 @@ def count_flops(forward: Callable[[], object]) -> int:
     """
     with _FlopCounter() as counter:
         forward()
-    return counter.flops
+    return int(counter.flops)
 
 
 class _FlopCounter(TorchFunctionMode):
@@ -116,25 +119,25 @@ class _FlopCounter(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         formula = _FORMULAS.get(getattr(func, "__name__", ""))
-        if formula is not None:
+        if formula is not None and len(args) > 1:
             self.flops += formula(out, args)
         return out
 
 
 def _product(out: Tensor, args: Any) -> int:
-    return 2 * out.numel() * int(args[0].shape[-1])
+    return 2 * int(out.numel()) * int(args[0].shape[-1])
 
 
 def _added_product(out: Tensor, args: Any) -> int:
-    return 2 * out.numel() * int(args[1].shape[-1])
+    return 2 * int(out.numel()) * int(args[1].shape[-2])
 
 
 def _convolution(out: Tensor, args: Any) -> int:
-    return 2 * out.numel() * math.prod(args[1].shape[1:])
+    return 2 * int(out.numel()) * int(args[1][0].numel())
 
 
 def _transposed_convolution(out: Tensor, args: Any) -> int:
-    return 2 * int(args[0].numel()) * math.prod(args[1].shape[1:])
+    return 2 * int(args[0].numel()) * int(args[1][0].numel())
 
 
 def _attention(out: Tensor, args: Any) -> int:
@@ -148,8 +151,8 @@ def _multi_head_attention(out: Any, args: Any) -> int:
 
 
 def _recurrent(out: Any, args: Any) -> int:
-    weights = next(a for a in args if isinstance(a, (list, tuple)) and len(a) > 2)
-    tokens = out[0].numel() // out[0].shape[-1]
+    weights = next((a for a in args if isinstance(a, (list, tuple)) and len(a) > 2), ())
+    tokens = int(out[0].numel()) // int(out[0].shape[-1])
     return 2 * tokens * sum(int(w.numel()) for w in weights)
 
 

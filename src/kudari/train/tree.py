@@ -1,4 +1,4 @@
-"""Nested state (an optimizer's, a scheduler's) as plain JSON plus named tensors; nothing is ever unpickled."""
+"""Nested state, such as an optimizer's, as plain JSON plus named tensors; nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _PLAIN = (bool, int, str, type(None))
 def flatten(value: Any, tensors: dict[str, Tensor], key: str) -> Json:
     """Return ``value`` as JSON, its tensors put into ``tensors`` under names that begin with ``key``.
 
-    Dicts (any plain keys), lists, tuples, numbers, text, None, dtypes and tensors come back from :func:`unflatten`
-    as they were, floats bit for bit.
+    Dicts (any plain keys), lists, tuples, numbers, text, None, dtypes and tensors come back from
+    :func:`unflatten` as they were, floats bit for bit.
 
     Raises:
         CheckpointError: where something else is met, with its place.

@@ -26,8 +26,8 @@ def build_optimizer(
     """Return the optimizer of a run.
 
     Args:
-        spec: a name of :func:`kudari.optim.names`; an optimizer class, called as ``cls(params, lr=, weight_decay=)``;
-            an Optimizer or a function of the parameters, both taken as they are.
+        spec: a name of :func:`kudari.optim.names`; an optimizer class, called as ``cls(params, lr=,
+            weight_decay=)``; an Optimizer or a function of the parameters, both taken as they are.
         model: on its device already.
         lr: peak learning rate; None takes the optimizer's default.
         weight_decay: for names, kept off biases and norm parameters; None takes the optimizer's default.
@@ -46,8 +46,8 @@ def build_optimizer(
     given = {k: v for k, v in (("lr", lr), ("weight_decay", weight_decay)) if v is not None}
     if isinstance(spec, str):
         optimizer = _by_name(spec, model, given)
-    elif isinstance(spec, type) and issubclass(spec, Optimizer):
-        optimizer = spec(params, **given)  # type: ignore[arg-type]
+    elif isinstance(spec, type):
+        optimizer = _made(spec, params, given)
     else:
         if given:
             raise ArgumentError(
@@ -80,7 +80,9 @@ def _check_optimizer(optimizer: Any, params: list[nn.Parameter]) -> None:
             fix="Pass a name, a torch.optim.Optimizer, or a function of the parameters that returns one.",
         )
     if isinstance(optimizer, torch.optim.LBFGS):
-        raise UnsupportedError("LBFGS evaluates the loss several times a step, which fit cannot.", fix="Use AdamW.")
+        raise UnsupportedError(
+            "LBFGS evaluates the loss several times a step, which fit cannot.", fix="Use AdamW."
+        )
     known = {id(p) for p in params}
     held = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     strangers = sum(id(p) not in known for p in held)
@@ -105,7 +107,9 @@ def _plain(value: Any) -> str:
 def decay_of(model: nn.Module, optimizer: Optimizer) -> tuple[Decayed, ...]:
     """Return every parameter with the weight decay that reaches it, and why."""
     decay_by_id = {
-        id(p): float(group.get("weight_decay") or 0.0) for group in optimizer.param_groups for p in group["params"]
+        id(p): float(group.get("weight_decay") or 0.0)
+        for group in optimizer.param_groups
+        for p in group["params"]
     }
     kinds = {a.name: a.why for a in optim.assign(model)}
     rows = []
@@ -169,7 +173,7 @@ class FactorRate:
 
 
 class TorchRate:
-    """A torch scheduler, stepped once after every optimizer step; on plateau schedulers, once after every validation."""
+    """A torch scheduler, stepped after every optimizer step; plateau schedulers after every validation."""
 
     def __init__(self, scheduler: LRScheduler) -> None:
         self._scheduler = scheduler
@@ -233,7 +237,7 @@ def build_rate(spec: ScheduleSpec, optimizer: Optimizer, length: RunLength) -> t
     if not callable(spec):
         raise ArgumentError(
             f"schedule is a {type(spec).__name__}.",
-            fix="Pass a name such as 'warmup_cosine', a Schedule, a torch LRScheduler or factor(step, total_steps).",
+            fix="Pass 'warmup_cosine', a Schedule, a torch LRScheduler or factor(step, total_steps).",
         )
     own = cast(Callable[[int, int], float], spec)
     return FactorRate(optimizer, lambda step: own(step, length.steps)), _name(spec)
