@@ -37,6 +37,9 @@ from kudari.errors import (
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 MISTAKES = (ArgumentError, ConfigError, DataError, HyperError, MissingExtraError, RuleError, UnsupportedError)
 
+# What the package itself depends on; present unless somebody copied the sources alone.
+REQUIRED = ("torch", "numpy", "safetensors", "llvmlite")
+
 # The order of `kudari --help`; commands not named here come after these, by name.
 ORDER = ("train", "predict", "report", "optim", "env")
 
@@ -163,6 +166,8 @@ def explain(error: Exception, debug: bool) -> int:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return _report(screen, f"{where}{error.strerror}.", FAILED, debug)
+    if isinstance(error, ModuleNotFoundError) and error.name in REQUIRED:
+        return _report(screen, f"{error.name} is not installed. Install it with: pip install kudari", MISTAKE, debug)
     summary = " ".join(str(error).split()) or "no message"
     text = f"{_origin(error.__traceback__)}: {type(error).__name__}: {summary}"
     hint = "" if debug else "\nFor the whole trace run it again with --debug."

@@ -21,8 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from kudari.report import text_summary, write_report
 
     folder = find_run(args.run)
-    path = write_report(folder)
+    write_report(folder)
     screen = Screen()
     print(text_summary(Facts.read(folder.facts), folder), file=screen.stream)
-    screen.say(f"Report: {path}")
     return 0

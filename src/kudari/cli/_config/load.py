@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,3 +132,55 @@ def _in_order(problems: Iterable[Problem]) -> list[Problem]:
         return (not file, file, int(line) if line.isdigit() else 0)
 
     return sorted(problems, key=order)
+
+
+# Settings that leave the trajectory of a run as it is.
+FREE_ON_RESUME: Mapping[str, str] = {
+    "device": "where it is computed",
+    "threads": "how many cores compute it",
+    "log_every": "how often it is logged",
+    "save_every": "how often it is saved",
+    "keep_checkpoints": "how many checkpoints stay",
+}
+
+
+def load_resumed(path: Path, words: Sequence[str]) -> Loaded:
+    """Read the configuration of a run that is to go on.
+
+    Args:
+        path: its ``config.yaml``.
+        words: settings to change; only those that cannot change where the run is going.
+
+    Raises:
+        ConfigError: for a preset, a file, or a setting that would make it another run.
+    """
+    name, assignments = split_words(words)
+    problems = []
+    if name is not None:
+        message = "cannot be given with --resume: the run goes on with its own configuration."
+        problems.append(Problem(name, message, "command line"))
+    for word in assignments:
+        key = word.partition("=")[0]
+        if key not in FREE_ON_RESUME:
+            message = (
+                "cannot change in the middle of a run: learning rate, data order and length are functions of the whole "
+                f"run. Start a new one: kudari train {path} {word}. Free to change: {', '.join(FREE_ON_RESUME)}."
+            )
+            problems.append(Problem(key, message, "command line"))
+    if problems:
+        raise ConfigError(problems)
+    return validate(override(read_file(path), assignments))
+
+
+def validate_saved(path: Path) -> Config:
+    """Read a ``config.yaml`` that a run wrote, without looking at whether its data are still there.
+
+    Raises:
+        ConfigError: it cannot be read, or holds unknown keys or wrong types.
+    """
+    source = read_file(path)
+    problems = list(source.problems)
+    config = _typed(source, problems)
+    if problems:
+        raise ConfigError(_in_order(problems))
+    return config

@@ -122,6 +122,8 @@ def resolve(loaded: Loaded, spec: Mapping[str, Any], seen: Seen) -> Resolved:
     choices += _other_choices(loaded, choices, values)
     _fill_rule_defaults(values["optimizer"])
     values["data"]["task"] = seen.task if config.data.path != "digits" else None
+    values["data"]["random_shift"] = values["data"]["random_shift"] or 0
+    values["data"]["random_flip"] = bool(values["data"]["random_flip"])
     values["out"] = config.out
     values["from_recipe"] = [c.key for c in choices if c.by == "recipe" and _is_key(values, c.key)]
     complete = Config.model_validate(values)
