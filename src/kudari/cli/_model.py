@@ -33,7 +33,7 @@ class Trained:
         names, inputs = self.pipeline.encode(list(paths))
         model = self._build(tuple(inputs.shape[1:]))
         with torch.inference_mode():
-            outputs = [model(part) for part in inputs.split(batch_size)] if len(inputs) else []
+            outputs = [model(part) for part in torch.split(inputs, batch_size)] if len(inputs) else []
         answers = self.pipeline.describe_output(torch.cat(outputs)) if outputs else []
         return names, answers
 
@@ -81,12 +81,16 @@ def load_model(folder: RunDir) -> Trained:
     try:
         weights = load_file(folder.model)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{folder.model} cannot be read: {error}.", fix="Train again, or restore it.") from error
+        raise CheckpointError(
+            f"{folder.model} cannot be read: {error}.", fix="Train again, or restore it."
+        ) from error
     try:
         pipeline = Pipeline.from_dict(json.loads(folder.pipeline.read_text(encoding="utf-8")))
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{folder.pipeline} is damaged: {error}.") from error
     spec = {key: value for key, value in config.model.model_dump().items() if value is not None}
     if "name" not in spec:
-        raise KudariError(f"{folder.config} does not say which model it is.", fix="Use a config.yaml that a run wrote.")
+        raise KudariError(
+            f"{folder.config} does not say which model it is.", fix="Use a config.yaml that a run wrote."
+        )
     return Trained(folder, pipeline, weights, spec)

@@ -35,6 +35,12 @@ def find_rule(name: str) -> Rule:
     return rules()[wanted]
 
 
+def settings(rule: Rule) -> dict[str, Hyper | Option]:
+    """Everything a rule can be told, by name."""
+    declared: list[Hyper | Option] = [*rule.hypers, *rule.options]
+    return {d.name: d for d in declared}
+
+
 def plain_name(name: str) -> str:
     """``AdamW``, ``adam_w`` and ``adamw`` are one optimizer."""
     return name.lower().replace("-", "").replace("_", "")
@@ -52,13 +58,15 @@ def check_optimizer(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str,
         yield "name", unknown_optimizer(name)
         return
     rule = find_rule(name)
-    declared: dict[str, Hyper | Option] = {d.name: d for d in (*rule.hypers, *rule.options)}
+    declared = settings(rule)
     sound = True
     for key, value in values.items():
         if key not in declared:
-            keys = [k for k in declared if k != "params"]
-            message = f"{rule.name} has no such hyper-parameter.{did_you_mean(key, keys)} It takes {', '.join(keys)}."
-            yield key, message
+            takes = ", ".join(declared)
+            yield (
+                key,
+                f"{rule.name} has no such hyper-parameter.{did_you_mean(key, declared)} It takes {takes}.",
+            )
             sound = False
         elif message := _wrong(declared[key], value):
             yield key, message
@@ -96,4 +104,7 @@ def _out_of_range(declared: Hyper, label: str, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return {True: "true", False: "false", None: "null"}[value] if value in (True, False, None) else repr(value)
+    """As it would be written in YAML."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return repr(value)

@@ -41,7 +41,8 @@ class Screen:
         for line in text.split("\n"):
             wrapped = textwrap.wrap(
                 line, WIDTH, initial_indent=pad, subsequent_indent=pad,
-                break_long_words=False, break_on_hyphens=False, replace_whitespace=False, drop_whitespace=True,
+                break_long_words=False, break_on_hyphens=False, replace_whitespace=False,
+                drop_whitespace=True,
             )  # fmt: skip
             for part in wrapped or [""]:
                 print(self.paint(part, style) if style else part, file=self.stream)
@@ -65,7 +66,10 @@ class Screen:
         widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
 
         def line(cells: Sequence[str]) -> str:
-            parts = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+            parts = [
+                c.rjust(w) if i in right else c.ljust(w)
+                for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+            ]
             return "  ".join(parts).rstrip()
 
         print(self.paint(line(header), "dim"), file=self.stream)

@@ -93,11 +93,13 @@ def run_folder(config: Config, name: str) -> RunDir:
         return new_rundir(ROOT, name)
     folder = RunDir(Path(config.out).expanduser())
     if folder.path.is_file():
-        raise ArgumentError(f"{folder.path} is a file.", fix="Give the run a folder of its own with --out DIR.")
+        raise ArgumentError(
+            f"{folder.path} is a file.", fix="Give the run a folder of its own with --out DIR."
+        )
     if folder.metrics.exists() or folder.facts.exists():
         raise ArgumentError(
             f"{folder.path} already holds a run.",
-            fix=f"Choose another folder, or go on with it: kudari train --resume {shlex.quote(str(folder.path))}",
+            fix=f"Choose another folder, or go on: kudari train --resume {shlex.quote(str(folder.path))}",
         )
     return folder.make()
 
@@ -238,5 +240,6 @@ def learned(facts: Facts) -> str:
         return f"{sentence}; most often confused: {names[truth]} taken for {names[predicted]}, {count} times."
     if evaluation.residuals:
         errors = sorted(abs(truth - predicted) for truth, predicted in evaluation.residuals)
-        return f"Learned: half of the validation predictions are off by less than {errors[len(errors) // 2]:.3g}."
+        median = errors[len(errors) // 2]
+        return f"Learned: half of the validation predictions are off by less than {median:.3g}."
     return ""

@@ -1,7 +1,8 @@
 """``kudari``: finds the command, runs it, and turns every error into a message for its reader.
 
-A command is a file of this folder with ``HELP`` (one line), ``configure(parser)`` and ``run(args) -> exit status``.
-Files that begin with ``_`` are helpers. A command imports torch inside ``run``, so that ``--help`` is instant.
+A command is a file of this folder with ``HELP`` (one line), ``configure(parser)`` and ``run(args) -> exit
+status``. Files that begin with ``_`` are helpers. A command imports torch inside ``run``, so that ``--help``
+is instant.
 
 Exit status: 0 done, 1 failed while running, 2 a mistake in what was asked for, 130 interrupted.
 """
@@ -19,8 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Protocol
 
-import kudari
-import kudari.cli
+from kudari.cli._machine import version
 from kudari.cli._screen import Screen
 from kudari.errors import (
     ArgumentError,
@@ -34,6 +34,7 @@ from kudari.errors import (
     did_you_mean,
 )
 
+HERE = Path(__file__).parent
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 MISTAKES = (ArgumentError, ConfigError, DataError, HyperError, MissingExtraError, RuleError, UnsupportedError)
 
@@ -43,7 +44,9 @@ REQUIRED = ("torch", "numpy", "safetensors", "llvmlite")
 # The order of `kudari --help`; commands not named here come after these, by name.
 ORDER = ("train", "predict", "report", "optim", "env")
 
-DESCRIPTION = "Trains PyTorch models: the step, the schedule, the run around them, and the diagnosis when they fail."
+DESCRIPTION = (
+    "Trains PyTorch models: the step, the schedule, the run around them, and the diagnosis when they fail."
+)
 EPILOG = """\
 begin with:
   kudari train                      train on real handwritten digits, in a few seconds
@@ -77,19 +80,20 @@ class Parser(argparse.ArgumentParser):
 
 def command_names() -> list[str]:
     """Names of all commands, in the order to show them."""
-    found = {info.name for info in pkgutil.iter_modules(kudari.cli.__path__)}
+    found = {info.name for info in pkgutil.iter_modules([str(HERE)])}
     names = {name for name in found if not name.startswith("_") and name != "main"}
     return [*(n for n in ORDER if n in names), *sorted(names - set(ORDER))]
 
 
 def load_command(name: str) -> Command:
     """Import one command."""
-    module: Command = importlib.import_module(f"kudari.cli.{name}")  # type: ignore[assignment]
+    module: Command = importlib.import_module(f"kudari.cli.{name}")
     return module
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``kudari ARGV...`` and return the exit status; nothing but ``SystemExit`` of ``--help`` gets out."""
+    """Run ``kudari ARGV...`` and return the exit status; nothing but ``SystemExit`` of ``--help`` gets
+    out."""
     words = list(argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -112,14 +116,16 @@ def _dispatch(words: list[str]) -> int:
             return _dispatch([words[1], "--help"])
         return _overview(names)
     if words[0] in ("-V", "--version"):
-        Screen().say(f"kudari {kudari.__version__}")
+        Screen().say(f"kudari {version()}")
         return DONE
     name, *rest = words
     if name.startswith("-"):
         raise ArgumentError(f"kudari: {name} is not an option.", fix="See: kudari --help")
     if name not in names:
         hint = did_you_mean(name, names)
-        raise ArgumentError(f"kudari: there is no command {name!r}.{hint}", fix=f"Commands: {', '.join(names)}.")
+        raise ArgumentError(
+            f"kudari: there is no command {name!r}.{hint}", fix=f"Commands: {', '.join(names)}."
+        )
     command = load_command(name)
     parser = Parser(
         prog=f"kudari {name}", description=command.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -167,7 +173,9 @@ def explain(error: Exception, debug: bool) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _report(screen, f"{where}{error.strerror}.", FAILED, debug)
     if isinstance(error, ModuleNotFoundError) and error.name in REQUIRED:
-        return _report(screen, f"{error.name} is not installed. Install it with: pip install kudari", MISTAKE, debug)
+        return _report(
+            screen, f"{error.name} is not installed. Install it with: pip install kudari", MISTAKE, debug
+        )
     summary = " ".join(str(error).split()) or "no message"
     text = f"{_origin(error.__traceback__)}: {type(error).__name__}: {summary}"
     hint = "" if debug else "\nFor the whole trace run it again with --debug."
@@ -184,12 +192,16 @@ def _report(screen: Screen, text: str, status: int, debug: bool) -> int:
 
 def _origin(trace: TracebackType | None) -> str:
     """Whose mistake an unexpected exception is, judged by the innermost file that is not a library's."""
-    ours = Path(kudari.__file__).parent
+    ours = HERE.parent
     for frame in reversed(traceback.extract_tb(trace)):
         path = Path(frame.filename)
         if ours in path.parents:
             return f"a bug in Kudari ({path.relative_to(ours.parent)}:{frame.lineno})"
-        if path.is_file() and not {"site-packages", "dist-packages"} & set(path.parts) and not _is_stdlib(path):
+        if (
+            path.is_file()
+            and not {"site-packages", "dist-packages"} & set(path.parts)
+            and not _is_stdlib(path)
+        ):
             return f"an error in your code ({path}:{frame.lineno})"
     return "an unexpected error"
 

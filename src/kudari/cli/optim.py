@@ -13,7 +13,8 @@ HELP = "List the optimizers, or show one: formula, source, defaults and states."
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands."""
-    commands = parser.add_subparsers(dest="what", metavar="list | show NAME", required=True)
+    parser.set_defaults(what="list", json=False)
+    commands = parser.add_subparsers(dest="what", metavar="list | show NAME")
     listing = commands.add_parser("list", help="one line for each optimizer")
     listing.add_argument("--json", action="store_true", help="print one JSON list")
     show = commands.add_parser("show", help="everything about one optimizer")
@@ -32,7 +33,9 @@ def _list(as_json: bool) -> int:
     if as_json:
         print(json.dumps([{"name": n, "summary": r.summary, "source": r.source} for n, r in rules().items()]))
         return 0
-    screen.table(["name", "what it does", "source"], [[n, r.summary, _short(r.source)] for n, r in rules().items()])
+    screen.table(
+        ["name", "what it does", "source"], [[n, r.summary, _short(r.source)] for n, r in rules().items()]
+    )
     screen.say()
     screen.say("All about one of them:")
     screen.command("kudari optim show adamw")
@@ -72,7 +75,10 @@ def _show(args: argparse.Namespace) -> int:
     for line in about.text:
         print("  " + screen.paint(line, "cyan"), file=screen.stream)
     screen.say("\nhyper-parameters")
-    screen.table(["  name", "default", "allowed"], [["  " + name, default, text] for name, default, text in about.hypers])
+    screen.table(
+        ["  name", "default", "allowed"],
+        [["  " + name, default, text] for name, default, text in about.hypers],
+    )
     screen.say()
     rows = [
         ("states", ", ".join(about.states) or "none"),

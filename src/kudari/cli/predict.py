@@ -17,8 +17,8 @@ HELP = "Apply a trained model to new files and print class probabilities or valu
 EPILOG = """\
 examples:
   kudari predict runs/photos-1 new/a.jpg new/b.jpg      pictures, or folders of them
-  kudari predict houses-1 new-houses.csv                tables with the same columns, with or without the target
-  kudari predict arrays-1 new.npz --json                arrays with X
+  kudari predict houses-1 new-houses.csv                tables with the same columns, with or without the
+  target kudari predict arrays-1 new.npz --json                arrays with X
 
 --json prints one JSON object a line: name, prediction, and for classes confidence and probabilities.
 """
@@ -31,8 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("run", metavar="RUN", help="folder of a run, or its name under runs/")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, folders, tables or arrays")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line, one for each input")
-    parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="inputs at a time (default: 256)")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object a line, one for each input"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=256, metavar="N", help="inputs at a time (default: 256)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,7 +64,10 @@ def show(screen: Screen, names: Sequence[str], answers: Sequence[Mapping[str, An
     if not answers:
         screen.say("There is nothing to predict in these files.")
     elif "probabilities" in answers[0]:
-        rows = [[name, str(a["prediction"]), _percent(a["confidence"]), _others(a)] for name, a in _pairs(names, answers)]
+        rows = [
+            [name, str(a["prediction"]), _percent(a["confidence"]), _others(a)]
+            for name, a in _pairs(names, answers)
+        ]
         screen.table(["input", "prediction", "probability", "next"], rows, right=[2])
     elif isinstance(answers[0]["prediction"], Mapping):
         targets = list(answers[0]["prediction"])

@@ -27,7 +27,8 @@ examples:
   kudari train my.yaml seed=1               a configuration with one change
   kudari train --resume runs/digits-1       go on with an interrupted run
 
-Every setting that is not given is chosen by the recipe; the report says why. Each run's config.yaml holds all of them.
+Every setting that is not given is chosen by the recipe; the report says why. Each run's config.yaml holds
+all of them.
 """
 
 INTERRUPTED = 130
@@ -41,11 +42,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "words", nargs="*", metavar="PRESET | CONFIG.yaml | key=value",
         help="a preset (digits) or a configuration file first, if any; then settings such as epochs=20",
     )  # fmt: skip
-    parser.add_argument("--out", metavar="DIR", help="folder for this run (default: runs/NAME-1, runs/NAME-2 ...)")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder for this run (default: runs/NAME-1, runs/NAME-2 ...)"
+    )
     parser.add_argument("--resume", metavar="RUN", help="go on with an interrupted run, in its folder")
     parser.add_argument(
         "--json", action="store_true",
-        help="print one JSON object as the last line of standard output; everything else goes to standard error",
+        help="print one JSON object as the last line of standard output; the rest goes to standard error",
     )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors (and the JSON)")
 

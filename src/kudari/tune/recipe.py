@@ -46,7 +46,7 @@ class _Situation:
 
 @dataclass(frozen=True)
 class _Start:
-    """Where to begin with an optimizer: learning rates for small and large models, weight decay, other values."""
+    """Where to begin with an optimizer; ``lr`` for models below and above ``SMALL_MODEL`` parameters."""
 
     lr_small: float
     lr_large: float
@@ -55,12 +55,18 @@ class _Start:
     more: Mapping[str, str]
 
 
-_ADAM = "Kingma, Ba 2015, Adam, section 2.1: an Adam step is about lr in size, whatever the scale of the gradient"
+_ADAM = (
+    "Kingma, Ba 2015, Adam, section 2.1: an Adam step is about lr in size, whatever the scale of the gradient"
+)
 _STARTS: Mapping[str, _Start] = {
     "adamw": _Start(3e-3, 1e-3, 0.05, _ADAM, {}),
     "adam": _Start(3e-3, 1e-3, 0.0, _ADAM, {}),
-    "lion": _Start(5e-4, 2e-4, 0.3, "Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, section 5", {}),
-    "sgd": _Start(0.1, 0.05, 5e-4, "He et al. 2016, Deep Residual Learning, section 3.4", {"momentum": "0.9"}),
+    "lion": _Start(
+        5e-4, 2e-4, 0.3, "Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, section 5", {}
+    ),
+    "sgd": _Start(
+        0.1, 0.05, 5e-4, "He et al. 2016, Deep Residual Learning, section 3.4", {"momentum": "0.9"}
+    ),
 }
 
 
@@ -86,8 +92,8 @@ def recipe(
         picture_side: the shorter side in pixels where a cnn looks at pictures; None leaves augmentation out.
 
     Returns:
-        Choices in the order in which people read them. Keys are those of the configuration; values are written as
-        they would be in it, so that they can be read back as YAML.
+        Choices in the order in which people read them. Keys are those of the configuration; values are
+        written as they would be in it, so that they can be read back as YAML.
 
     Example:
         >>> choices = {c.key: c.value for c in recipe("classification", samples=1437, parameters=9610)}
@@ -146,8 +152,8 @@ def _label_smoothing(now: _Situation) -> tuple[Choice, ...]:
         Choice(
             "loss.label_smoothing",
             "0.1",
-            "A tenth of the target is spread over all classes, which keeps a small data set from making the model "
-            "certain of what it has merely memorised.",
+            "A tenth of the target is spread over all classes, which keeps a small data set from making "
+            "the model certain of what it has merely memorised.",
             "Szegedy et al. 2016, Rethinking the Inception Architecture, section 7; Müller et al. 2019, "
             "When Does Label Smoothing Help?",
         ),
@@ -158,9 +164,10 @@ def _optimizer(now: _Situation) -> Choice:
     return Choice(
         "optimizer.name",
         now.optimizer,
-        "Across tasks no optimizer beats a well-tuned Adam for long, and decoupled decay makes it easier to tune.",
-        "Loshchilov, Hutter 2019, Decoupled Weight Decay Regularization; Schmidt et al. 2021, Descending through a "
-        "Crowded Valley",
+        "Across tasks no optimizer beats a well-tuned Adam for long, and decoupled decay makes it easier "
+        "to tune.",
+        "Loshchilov, Hutter 2019, Decoupled Weight Decay Regularization; Schmidt et al. 2021, Descending "
+        "through a Crowded Valley",
     )
 
 
@@ -170,14 +177,20 @@ def _hyper_parameters(now: _Situation) -> tuple[Choice, ...]:
         return ()
     small = now.parameters < SMALL_MODEL
     lr = start.lr_small if small else start.lr_large
-    size = f"a model of {now.parameters:,} parameters bears a large step" if small else "a large model needs smaller steps"
+    size = (
+        f"a model of {now.parameters:,} parameters bears a large step"
+        if small
+        else "a large model needs smaller steps"
+    )
     decay = (
         "Pulls weights towards zero a little at every step; small data sets need it more."
         if start.weight_decay
         else f"{now.optimizer} mixes decay into its moments, where it does little good; adamw does not."
     )
     return (
-        Choice("optimizer.lr", f"{lr:g}", f"A peak that works widely for {now.optimizer}: {size}.", start.source),
+        Choice(
+            "optimizer.lr", f"{lr:g}", f"A peak that works widely for {now.optimizer}: {size}.", start.source
+        ),
         Choice(
             "optimizer.weight_decay",
             f"{start.weight_decay:g}",
@@ -204,8 +217,8 @@ def _schedule() -> Choice:
     return Choice(
         "schedule",
         "warmup_cosine",
-        "The learning rate rises at first, while moment estimates are still noise, and then falls along a cosine so "
-        "that the last steps settle.",
+        "The learning rate rises at first, while moment estimates are still noise, and then falls along a "
+        "cosine so that the last steps settle.",
         "Goyal et al. 2017, section 2.2; Loshchilov, Hutter 2017, SGDR, equation 5",
     )
 
@@ -235,8 +248,8 @@ def _epochs(now: _Situation, batch_size: int) -> Choice:
     return Choice(
         "epochs",
         str(epochs),
-        f"A first answer takes about {TARGET_STEPS:,} steps, in {EPOCHS_AT_LEAST} to {EPOCHS_AT_MOST} passes over the "
-        f"data; here {steps:,} to the epoch, {epochs * steps:,} in all. More of them often gain a little.",
+        f"A first answer takes about {TARGET_STEPS:,} steps, in {EPOCHS_AT_LEAST} to {EPOCHS_AT_MOST} "
+        f"passes over the data; here {steps:,} to the epoch, {epochs * steps:,} in all. More of them often gain a little.",
     )
 
 

@@ -1,7 +1,7 @@
 """Combinations that cannot work, found before anything starts.
 
-Each check looks at a configuration whose types are right and yields problems. The same checks run twice: on what the text
-says, and again when the data have been read and more is known.
+Each check looks at a configuration whose types are right and yields problems. The same checks run twice: on
+what the text says, and again when the data have been read and more is known.
 """
 
 from __future__ import annotations
@@ -132,19 +132,25 @@ def _model_fits(view: _View) -> Iterator[Problem]:
     model = view.config.model
     if model.name == "cnn" and view.known.kind == "table":
         yield view.problem(
-            "model.name", "a cnn looks for neighbouring pixels, and a table has none. Use model=mlp for tables."
+            "model.name",
+            "a cnn looks for neighbouring pixels, and a table has none. Use model=mlp for tables.",
         )
     if model.name is None:
-        given = [name for name, keys in MODEL_KEYS.items() if any(getattr(model, key) is not None for key in keys)]
+        given = [
+            name for name, keys in MODEL_KEYS.items() if any(getattr(model, key) is not None for key in keys)
+        ]
         if len(given) > 1:
-            yield view.problem("model.name", "is missing: widths belong to an mlp, width, depth and downsample to a cnn.")
+            yield view.problem(
+                "model.name", "is missing: widths belong to an mlp, width, depth and downsample to a cnn."
+            )
         return
     for other, keys in MODEL_KEYS.items():
         for key in keys:
             if other != model.name and getattr(model, key) is not None:
                 own = ", ".join((*MODEL_KEYS[model.name], "dropout", "activation"))
                 yield view.problem(
-                    f"model.{key}", f"belongs to model={other}, and the model is {model.name}, which takes {own}."
+                    f"model.{key}",
+                    f"belongs to model={other}, and the model is {model.name}, which takes {own}.",
                 )
     if model.name == "cnn" and model.activation not in (None, "relu"):
         yield view.problem("model.activation", "can be chosen for an mlp; the cnn uses relu.")
@@ -193,7 +199,9 @@ def _schedule_fits(view: _View) -> Iterator[Problem]:
         schedule = parse(text)
         if view.known.steps is not None:
             schedule.bind(
-                view.known.steps, steps_per_epoch=view.known.steps_per_epoch, batch_size=view.config.batch_size
+                view.known.steps,
+                steps_per_epoch=view.known.steps_per_epoch,
+                batch_size=view.config.batch_size,
             )
     except KudariError as error:
         yield view.problem("schedule", str(error))

@@ -163,8 +163,9 @@ def load_resumed(path: Path, words: Sequence[str]) -> Loaded:
         key = word.partition("=")[0]
         if key not in FREE_ON_RESUME:
             message = (
-                "cannot change in the middle of a run: learning rate, data order and length are functions of the whole "
-                f"run. Start a new one: kudari train {path} {word}. Free to change: {', '.join(FREE_ON_RESUME)}."
+                "cannot change in the middle of a run: learning rate, data order and length are functions of "
+                f"the whole run. Start a new one: kudari train {path} {word}. "
+                f"Free to change: {', '.join(FREE_ON_RESUME)}."
             )
             problems.append(Problem(key, message, "command line"))
     if problems:

@@ -1,4 +1,5 @@
-"""A configuration with gaps, and what is known of the data, become a complete one; every gap gets its reason."""
+"""A configuration with gaps, and what is known of the data, become a complete one; every gap gets its
+reason."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from kudari.cli._config.messages import shown
 from kudari.cli._config.schema import Config
 from kudari.cli._config.source import KeyPath, Source, parse_value
 from kudari.cli._config.write import values_of
-from kudari.cli._rules import find_rule, plain_name, rules
+from kudari.cli._rules import find_rule, plain_name, rules, settings
 from kudari.errors import ConfigError
 from kudari.record import Choice
 from kudari.tune import recipe
@@ -103,7 +104,8 @@ def resolve(loaded: Loaded, spec: Mapping[str, Any], seen: Seen) -> Resolved:
         seen: what the data and the model tell.
 
     Raises:
-        ConfigError: for combinations that only now are known to be impossible, such as a warm-up longer than the run.
+        ConfigError: for combinations that only now are known to be impossible, such as a warm-up longer than
+        the run.
     """
     config = loaded.config
     optimizer = plain_name(config.optimizer.name or OPTIMIZER)
@@ -117,7 +119,10 @@ def resolve(loaded: Loaded, spec: Mapping[str, Any], seen: Seen) -> Resolved:
         picture_side=min(seen.shape[-2:]) if spec["name"] == "cnn" else None,
     )
     values = values_of(config)
-    choices = [_model_choice(loaded, spec, seen), *_fill(values, _applicable(config, optimizer, advice), loaded)]
+    choices = [
+        _model_choice(loaded, spec, seen),
+        *_fill(values, _applicable(config, optimizer, advice), loaded),
+    ]
     values["model"] = {k: v for k, v in spec.items() if k not in SIZES}
     choices += _other_choices(loaded, choices, values)
     _fill_rule_defaults(values["optimizer"])
@@ -172,7 +177,9 @@ def _written(loaded: Loaded, path: tuple[str, ...]) -> bool:
 
 def _yours(key: str, value: Any, source: Source, path: KeyPath) -> Choice:
     text = value if isinstance(value, str) else shown(value)
-    return Choice(key, text, f"Set in {source.place(path)}.".replace("in command", "on the command"), by="you")
+    return Choice(
+        key, text, f"Set in {source.place(path)}.".replace("in command", "on the command"), by="you"
+    )
 
 
 def _is_key(values: Mapping[str, Any], key: str) -> bool:
@@ -189,7 +196,9 @@ def _model_choice(loaded: Loaded, spec: Mapping[str, Any], seen: Seen) -> Choice
     if spec["name"] == "cnn":
         why = f"Pictures of {size} numbers: neighbouring pixels belong together, and convolutions use that."
         return Choice("model.name", "cnn", why, "He et al. 2016, Deep Residual Learning")
-    return Choice("model.name", "mlp", f"Inputs of {size} numbers are few enough to connect each with every unit.")
+    return Choice(
+        "model.name", "mlp", f"Inputs of {size} numbers are few enough to connect each with every unit."
+    )
 
 
 def _other_choices(loaded: Loaded, done: Iterable[Choice], values: Mapping[str, Any]) -> list[Choice]:
@@ -217,10 +226,9 @@ def _is_default(key: str, value: Any) -> bool:
 def _fill_rule_defaults(block: dict[str, Any]) -> None:
     """Hyper-parameters nobody spoke of have the rule's own defaults; the file names them all the same."""
     block["name"] = plain_name(block["name"])
-    rule = find_rule(block["name"])
-    for declared in (*rule.hypers, *rule.options):
-        if block.get(declared.name) is None:
-            block[declared.name] = list(declared.default) if isinstance(declared.default, tuple) else declared.default
-    known = {d.name for d in (*rule.hypers, *rule.options)}
-    for key in [k for k, v in block.items() if k != "name" and k not in known and v is None]:
+    declared = settings(find_rule(block["name"]))
+    for name, item in declared.items():
+        if block.get(name) is None:
+            block[name] = list(item.default) if isinstance(item.default, tuple) else item.default
+    for key in [k for k, v in block.items() if k != "name" and k not in declared and v is None]:
         del block[key]

@@ -1,7 +1,8 @@
 """YAML and ``key=value`` text become plain values, each with the place where it was written.
 
-The dialect is YAML 1.2's core: ``1e-3`` is a number, ``no`` and ``on`` are words, ``012`` is twelve. Nothing is ever
-constructed from a tag, keys may not repeat, and aliases are refused (a value is written where it is used).
+The dialect is YAML 1.2's core: ``1e-3`` is a number, ``no`` and ``on`` are words, ``012`` is twelve. Nothing
+is ever constructed from a tag, keys may not repeat, and aliases are refused (a value is written where it is
+used).
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ for _tag, _pattern, _first in _CORE:
     CoreResolver.add_implicit_resolver(_tag, re.compile(f"(?:{_pattern})$"), [c.strip("\0") for c in _first])
 
 
-class _Loader(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, yaml.composer.Composer, CoreResolver):
+class _Loader(
+    yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, yaml.composer.Composer, CoreResolver
+):
     """Composes nodes; has no constructor, so no text can make it run anything."""
 
     def __init__(self, stream: str) -> None:
@@ -79,12 +82,12 @@ class Source:
         """The value at ``path``, None where there is none."""
         value: Any = self.values
         for part in path:
-            if isinstance(value, dict) and part in value:
-                value = value[part]
-            elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-                value = value[part]
-            else:
+            keys: Any = (
+                value if isinstance(value, dict) else range(len(value) if isinstance(value, list) else 0)
+            )
+            if part not in keys:
                 return None
+            value = value[part]
         return value
 
     def has(self, path: KeyPath) -> bool:
@@ -96,7 +99,7 @@ class Source:
         """Forget the value at ``path`` and everything below it."""
         parent = self.get(path[:-1]) if len(path) > 1 else self.values
         if isinstance(parent, dict):
-            parent.pop(path[-1], None)
+            parent.pop(str(path[-1]), None)
         for known in [p for p in self.places if p[: len(path)] == path]:
             del self.places[known]
 
@@ -268,15 +271,17 @@ def parse_value(text: str) -> Any:
 def override(source: Source, assignments: Iterable[str]) -> Source:
     """Return ``source`` with ``key=value`` assignments on top; problems are collected, not raised.
 
-    Setting a block by its short form (``optimizer=lion``) replaces the block, so that hyper-parameters of another
-    optimizer do not stay behind; ``optimizer.name=lion`` changes that one key.
+    Setting a block by its short form (``optimizer=lion``) replaces the block, so that hyper-parameters of
+    another optimizer do not stay behind; ``optimizer.name=lion`` changes that one key.
     """
     result, given = source.copy(), set()
     for text in assignments:
         key, equals, raw = text.partition("=")
         path: KeyPath = tuple(key.strip().split("."))
         if not equals or not all(path):
-            message = "is not understood. Settings are written key=value, such as epochs=20 or optimizer.lr=1e-3."
+            message = (
+                "is not understood. Settings are written key=value, such as epochs=20 or optimizer.lr=1e-3."
+            )
             result.problems.append(Problem(text, message, COMMAND_LINE))
             continue
         if path in given:
