@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kudari import compile, data, doctor, models, optim, record, report, rules, schedules, testing, tune
-    from kudari.train import Run, fit
+    from kudari.api import fit
+    from kudari.train.run import Run
 
 __version__ = "0.1.0"
 
@@ -15,7 +16,7 @@ _ROOMS = (
     "compile", "data", "doctor", "errors", "models", "optim", "record", "report", "rules", "schedules",
     "testing", "train", "tune",
 )  # fmt: skip
-_NAMES = {"fit": "kudari.train", "Run": "kudari.train"}
+_NAMES = {"fit": "kudari.api", "Run": "kudari.train"}
 
 __all__ = [
     "Run", "compile", "data", "doctor", "fit", "models", "optim", "record", "report", "rules", "schedules",
