@@ -151,12 +151,13 @@ class FactorRate:
     """Peak rates times ``factor(step)``: a pure function of the step."""
 
     def __init__(self, optimizer: Optimizer, factor: Callable[[int], float]) -> None:
-        self._factor = factor
-        self._peaks = [(group, float(group["lr"])) for group in optimizer.param_groups]
+        self._factor, self._optimizer = factor, optimizer
+        self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
 
     def write(self, step: int) -> None:
         factor = self._factor(step)
-        for group, peak in self._peaks:
+        # Not kept from the start: load_state_dict puts new dicts in the place of the old ones.
+        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(peak * factor)
             else:
