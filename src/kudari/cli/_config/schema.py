@@ -141,7 +141,7 @@ class Config(Block):
         description="an expression such as warmup_cosine, constant, or warmup('5%') >> cosine(floor=0.1)",
     )
     epochs: PositiveInt | None = Field(
-        default=None, description="a whole number of 1 or more (passes over the training data)"
+        default=None, description="a whole number of 1 or more (passes over the data)"
     )
     steps: PositiveInt | None = Field(
         default=None, description="a whole number of 1 or more (optimizer steps)"
