@@ -4,6 +4,7 @@ import json
 import math
 import shlex
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,8 +62,6 @@ def test_a_run_leaves_everything_behind(train):
 
 
 def here_path(summary):
-    from pathlib import Path
-
     return Path(summary["run"])
 
 
@@ -117,8 +116,7 @@ def test_a_table_needs_no_configuration(train, table, capsys):
     assert "price" in out
     assert "regression" in out
     new = "rooms,town\n4,north\n2,south\n"
-    with open("new.csv", "w") as file:
-        file.write(new)
+    Path("new.csv").write_text(new)
     assert main(["predict", "houses-1", "new.csv", "--json"]) == 0
     north, south = (json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines())
     assert abs(north - 16) < 4
@@ -154,16 +152,20 @@ def test_a_run_on_digits_names_picture_files(train, here, capsys):
 
 def test_an_interrupted_run_says_how_to_go_on_and_ends_with_the_same_bits(train, capsys, monkeypatch):
     whole = RunDir(here_path(train("epochs=3", "--out", "whole")[1]))
-    interrupt_at(monkeypatch, step=30)
-    assert main(["train", "epochs=3", "--out", "part"]) == 130
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step=30)
+        assert main(["train", "epochs=3", "--out", "part"]) == 130
     captured = capsys.readouterr()
     assert "kudari train --resume part" in captured.out
-    monkeypatch.undo_interrupt()
     status, summary = train("--resume", "part")
     assert (status, summary["steps"]) == (0, 69)
     assert RunDir(here_path(summary)).model.read_bytes() == whole.model.read_bytes()
-    assert {c.key: c.by for c in Facts.read(RunDir(here_path(summary)).facts).recipe}["optimizer.lr"] == "recipe"
-    steps = [line["step"] for line in read_metrics(RunDir(here_path(summary)).metrics) if line["kind"] == "train"]
+    assert {c.key: c.by for c in Facts.read(RunDir(here_path(summary)).facts).recipe}[
+        "optimizer.lr"
+    ] == "recipe"
+    steps = [
+        line["step"] for line in read_metrics(RunDir(here_path(summary)).metrics) if line["kind"] == "train"
+    ]
     assert steps == sorted(set(steps))
     assert main(["train", "--resume", "part"]) == 2
     assert "is finished; there is nothing left to do." in capsys.readouterr().err
@@ -171,8 +173,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_ends_with_the_same_bits(train,
 
 def interrupt_at(monkeypatch, step):
     """Send the process a real SIGINT when the data loader hands out this batch."""
-    from kudari.data import random_shift  # noqa: F401  (torch is loaded before the loop is timed)
-    from kudari.data.loader import BatchLoader
+    from kudari.data import BatchLoader
 
     original = BatchLoader.iterate
 
@@ -182,13 +183,12 @@ def interrupt_at(monkeypatch, step):
                 signal.raise_signal(signal.SIGINT)
             yield batch
 
-    BatchLoader.iterate = iterate
-    monkeypatch.undo_interrupt = lambda: setattr(BatchLoader, "iterate", original)
+    monkeypatch.setattr(BatchLoader, "iterate", iterate)
 
 
 def test_settings_of_another_run_are_refused_on_resume(train, capsys):
     train("steps=3")
-    (RunDir(here_path({"run": "runs/digits-1"})).facts).unlink()
+    RunDir(Path("runs/digits-1")).facts.unlink()
     assert main(["train", "--resume", "digits-1", "optimizer.lr=1"]) == 2
     assert "optimizer.lr: cannot change in the middle of a run" in capsys.readouterr().err
     assert main(["train", "--resume", "digits-1", "--out", "x"]) == 2
@@ -219,8 +219,7 @@ def test_what_the_data_turn_out_to_be_is_reported_with_the_place_of_the_setting(
     assert main(["train", "data=houses.csv", "loss=cross_entropy", "model=cnn"]) == 2
     err = capsys.readouterr().err
     assert "error: command line: model.name: a cnn looks for neighbouring pixels" in err
-    with open("my.yaml", "w") as file:
-        file.write("data: houses.csv\n\nloss: cross_entropy\n")
+    Path("my.yaml").write_text("data: houses.csv\n\nloss: cross_entropy\n")
     assert main(["train", "my.yaml"]) == 2
     assert "my.yaml:3: loss.name: cross_entropy is a classification loss" in capsys.readouterr().err
 
@@ -247,8 +246,7 @@ def test_a_report_is_drawn_again(train, capsys):
 
 def test_a_run_that_is_not_whole_is_named(train, capsys):
     run = RunDir(here_path(train("steps=3")[1]))
-    with open("x.npz", "w"):
-        pass
+    Path("x.npz").touch()
     weights = run.model.read_bytes()
     run.model.write_bytes(weights[: len(weights) // 2])
     assert main(["predict", "digits-1", "x.npz"]) == 1
@@ -263,7 +261,13 @@ def test_a_run_that_is_not_whole_is_named(train, capsys):
 def test_one_optimizer_is_shown_in_full(capsys):
     assert main(["optim", "show", "AdamW"]) == 0
     out = capsys.readouterr().out
-    for text in ("p_t = ", "Loshchilov, Hutter 2019", "0 <= x < 1", "exp_avg_sq", "kudari train optimizer=adamw"):
+    for text in (
+        "p_t = ",
+        "Loshchilov, Hutter 2019",
+        "0 <= x < 1",
+        "exp_avg_sq",
+        "kudari train optimizer=adamw",
+    ):
         assert text in out
     assert main(["optim", "show", "lion", "--latex"]) == 0
     assert capsys.readouterr().out.startswith("\\begin{aligned}")

@@ -184,7 +184,7 @@ class Config(Block):
     )
     from_recipe: list[str] = Field(
         default_factory=list,
-        description="keys whose values were chosen by the recipe, in a file that Kudari wrote",
+        description="a list of keys that were not set by hand, in a file that Kudari wrote",
     )
 
 
