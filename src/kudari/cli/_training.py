@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,9 @@ def prepare(loaded: Loaded) -> Prepared:
     import torch
 
     from kudari.models import build, default_spec
+    from kudari.train.environment import choose_device
 
+    choose_device(loaded.config.device)  # refuse a device that is not there before reading any data
     bundle = load_bundle(loaded.config)
     check_data(loaded, bundle.kind, bundle.task)
     shape = tuple(bundle.train.inputs.shape[1:])
@@ -142,41 +145,57 @@ def train(prepared: Prepared, folder: RunDir, *, resume: bool, progress: bool) -
     folder.pipeline.write_text(json.dumps(bundle.pipeline.to_dict(), indent=1) + "\n", encoding="utf-8")
 
     def finish(run_dir: RunDir) -> None:
-        if not resume:
-            run_dir.config.write_text(text, encoding="utf-8")
+        if not run_dir.config.read_text(encoding="utf-8").startswith("#"):
+            run_dir.config.write_text(text, encoding="utf-8")  # the same values, with comments
         write_report(run_dir)
 
     about = dataclasses.replace(About.of(bundle), recipe=prepared.resolved.choices, command=again)
-    return fit(
-        prepared.model,
-        bundle.train,
-        bundle.valid,
-        loss=_loss(config),
-        optimizer=_optimizer(config, prepared.model),
-        schedule=config.schedule,
-        epochs=config.epochs,
-        steps=config.steps,
-        batch_size=config.batch_size or 1,
-        metrics=config.metrics,
-        accumulate=config.accumulate,
-        clip_norm=config.clip_norm,
-        precision=config.precision,
-        augment=_augment(config),
-        keep=config.keep,
-        seed=config.seed,
-        device=config.device,
-        threads=config.threads,
-        out=None if resume else folder.path,
-        resume=folder.path if resume else None,
-        log_every=config.log_every,
-        eval_every=config.eval_every,
-        save_every=config.save_every,
-        keep_checkpoints=config.keep_checkpoints,
-        progress=progress,
-        about=about,
-        config=_portable(config),
-        finish=finish,
-    )
+    with _discarded_unless_begun(folder):
+        return fit(
+            prepared.model,
+            bundle.train,
+            bundle.valid,
+            loss=_loss(config),
+            optimizer=_optimizer(config, prepared.model),
+            schedule=config.schedule,
+            epochs=config.epochs,
+            steps=config.steps,
+            batch_size=config.batch_size or 1,
+            metrics=config.metrics,
+            accumulate=config.accumulate,
+            clip_norm=config.clip_norm,
+            precision=config.precision,
+            augment=_augment(config),
+            keep=config.keep,
+            seed=config.seed,
+            device=config.device,
+            threads=config.threads,
+            out=None if resume else folder.path,
+            resume=folder.path if resume else None,
+            log_every=config.log_every,
+            eval_every=config.eval_every,
+            save_every=config.save_every,
+            keep_checkpoints=config.keep_checkpoints,
+            progress=progress,
+            about=about,
+            config=_portable(config),
+            finish=finish,
+        )
+
+
+@contextmanager
+def _discarded_unless_begun(folder: RunDir) -> Iterator[None]:
+    """Leave no folder behind where the run was refused before its first step."""
+    try:
+        yield
+    except BaseException:
+        if not folder.metrics.exists():
+            for file in (folder.config, folder.pipeline):
+                file.unlink(missing_ok=True)
+            with suppress(OSError):  # whatever else is in there is not ours to delete
+                folder.checkpoints.rmdir()
+                folder.path.rmdir()
+        raise
 
 
 def _portable(config: Config) -> Mapping[str, Any]:

@@ -42,11 +42,9 @@ MISTAKES = (ArgumentError, ConfigError, DataError, HyperError, MissingExtraError
 REQUIRED = ("torch", "numpy", "safetensors", "llvmlite")
 
 # The order of `kudari --help`; commands not named here come after these, by name.
-ORDER = ("train", "predict", "report", "optim", "env")
+ORDER = ("train", "predict", "report", "optim", "schedule", "env")
 
-DESCRIPTION = (
-    "Trains PyTorch models: the step, the schedule, the run around them, and the diagnosis when they fail."
-)
+DESCRIPTION = "Trains PyTorch models: the step, the schedule, the run, and the diagnosis when one fails."
 EPILOG = """\
 begin with:
   kudari train                      train on real handwritten digits, in a few seconds

@@ -13,7 +13,6 @@ HELP = "List the optimizers, or show one: formula, source, defaults and states."
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands."""
-    parser.set_defaults(what="list", json=False)
     commands = parser.add_subparsers(dest="what", metavar="list | show NAME")
     listing = commands.add_parser("list", help="one line for each optimizer")
     listing.add_argument("--json", action="store_true", help="print one JSON list")
@@ -25,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what was asked for."""
-    return _list(args.json) if args.what == "list" else _show(args)
+    return _show(args) if args.what == "show" else _list(getattr(args, "json", False))
 
 
 def _list(as_json: bool) -> int:

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-HELP = "list learning-rate schedules and draw them"
+HELP = "List the learning-rate schedules, or draw one."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

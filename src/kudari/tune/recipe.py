@@ -249,7 +249,8 @@ def _epochs(now: _Situation, batch_size: int) -> Choice:
         "epochs",
         str(epochs),
         f"A first answer takes about {TARGET_STEPS:,} steps, in {EPOCHS_AT_LEAST} to {EPOCHS_AT_MOST} "
-        f"passes over the data; here {steps:,} to the epoch, {epochs * steps:,} in all. More of them often gain a little.",
+        f"passes over the data; here {steps:,} to the epoch, {epochs * steps:,} in all. "
+        "More of them often gain a little.",
     )
 
 

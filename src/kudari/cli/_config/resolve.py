@@ -4,15 +4,15 @@ reason."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kudari.cli._config.checks import Kind, Known, Task, check
 from kudari.cli._config.load import Loaded
 from kudari.cli._config.messages import shown
-from kudari.cli._config.schema import Config
-from kudari.cli._config.source import KeyPath, Source, parse_value
+from kudari.cli._config.schema import Block, Config
+from kudari.cli._config.source import COMMAND_LINE, KeyPath, Source, parse_value
 from kudari.cli._config.write import values_of
 from kudari.cli._rules import find_rule, plain_name, rules, settings
 from kudari.errors import ConfigError
@@ -21,6 +21,7 @@ from kudari.tune import recipe
 
 # Default optimizer of the recipe, and the model's arguments that a configuration may not set.
 OPTIMIZER = "adamw"
+CLIP_NORM = ("clip_norm",)  # the one key where null is a value
 SIZES = ("in_features", "out_features", "in_channels")
 
 
@@ -130,7 +131,7 @@ def resolve(loaded: Loaded, spec: Mapping[str, Any], seen: Seen) -> Resolved:
     values["data"]["random_shift"] = values["data"]["random_shift"] or 0
     values["data"]["random_flip"] = bool(values["data"]["random_flip"])
     values["out"] = config.out
-    values["from_recipe"] = [c.key for c in choices if c.by == "recipe" and _is_key(values, c.key)]
+    values["from_recipe"] = _not_by_hand(loaded, values)
     complete = Config.model_validate(values)
     per_epoch = max(1, math.ceil(seen.samples / (complete.batch_size or 1) / complete.accumulate))
     steps = complete.steps or (complete.epochs or 1) * per_epoch
@@ -172,7 +173,7 @@ def _fill(values: dict[str, Any], advice: Iterable[Choice], loaded: Loaded) -> l
 
 def _written(loaded: Loaded, path: tuple[str, ...]) -> bool:
     """Whether a value was written that is not a gap; a null fills the gap of ``clip_norm`` alone."""
-    return loaded.source.has(path) and (loaded.source.get(path) is not None or path == ("clip_norm",))
+    return loaded.source.has(path) and (loaded.source.get(path) is not None or path == CLIP_NORM)
 
 
 def _yours(key: str, value: Any, source: Source, path: KeyPath) -> Choice:
@@ -184,13 +185,11 @@ def _yours(key: str, value: Any, source: Source, path: KeyPath) -> Choice:
 
 def _is_key(values: Mapping[str, Any], key: str) -> bool:
     first, _, rest = key.partition(".")
-    if first not in values:
-        return False
-    return not rest or first == "optimizer" or rest in Config.model_fields[first].annotation.model_fields  # type: ignore[union-attr]
+    return first in values and (not rest or first == "optimizer" or rest in _fields_of(first))
 
 
 def _model_choice(loaded: Loaded, spec: Mapping[str, Any], seen: Seen) -> Choice:
-    if _written(loaded, ("model", "name")) and "model.name" not in loaded.config.from_recipe:
+    if _by_hand(loaded, ("model", "name")):
         return _yours("model.name", spec["name"], loaded.source, ("model", "name"))
     size = "x".join(map(str, seen.shape))
     if spec["name"] == "cnn":
@@ -202,25 +201,52 @@ def _model_choice(loaded: Loaded, spec: Mapping[str, Any], seen: Seen) -> Choice
 
 
 def _other_choices(loaded: Loaded, done: Iterable[Choice], values: Mapping[str, Any]) -> list[Choice]:
-    """Everything else that the user wrote."""
+    """Everything else that was set by hand."""
     known = {choice.key for choice in done} | {"data.path", "out", "from_recipe"}
-    found = []
-    for path in loaded.source.places:
-        key = ".".join(map(str, path))
-        value = loaded.source.get(path)
-        leaf = path and all(isinstance(part, str) for part in path) and not isinstance(value, dict)
-        if leaf and key not in known and value is not None and not _is_default(key, value):
-            found.append(_yours(key, value, loaded.source, path))
-    return found
+    return [
+        _yours(".".join(path), value, loaded.source, path)
+        for path, value in _leaves(values)
+        if ".".join(path) not in known and _by_hand(loaded, path) and not _is_default(path, value)
+    ]
 
 
-def _is_default(key: str, value: Any) -> bool:
-    first, _, rest = key.partition(".")
-    field = Config.model_fields[first]
-    if rest:
-        fields = field.annotation.model_fields  # type: ignore[union-attr]
-        return rest in fields and fields[rest].default == value
-    return bool(field.default == value)
+def _not_by_hand(loaded: Loaded, values: Mapping[str, Any]) -> list[str]:
+    """Keys to list under ``from_recipe``: a later reader should not take them for somebody's wish."""
+    skipped = {("data", "path"), ("out",), ("from_recipe",)}
+    return [
+        ".".join(path)
+        for path, value in _leaves(values)
+        if path not in skipped
+        and not _by_hand(loaded, path)
+        and (path == CLIP_NORM or not _is_default(path, value))
+    ]
+
+
+def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from (((key, inner), item) for inner, item in value.items())
+        else:
+            yield (key,), value
+
+
+def _by_hand(loaded: Loaded, path: tuple[str, ...]) -> bool:
+    """Whether somebody set this value, and not the recipe of the run that wrote the file."""
+    listed = ".".join(path) in loaded.config.from_recipe
+    return _written(loaded, path) and (not listed or loaded.source.place(path) == COMMAND_LINE)
+
+
+def _is_default(path: tuple[str, ...], value: Any) -> bool:
+    field = Config.model_fields[path[0]]
+    if len(path) == 1:
+        return bool(field.default == value)
+    fields = _fields_of(path[0])
+    return path[1] in fields and bool(fields[path[1]].default == value)
+
+
+def _fields_of(block: str) -> Mapping[str, Any]:
+    kind = Config.model_fields[block].annotation
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, Block) else {}
 
 
 def _fill_rule_defaults(block: dict[str, Any]) -> None:

@@ -141,7 +141,7 @@ class Config(Block):
         description="an expression such as warmup_cosine, constant, or warmup('5%') >> cosine(floor=0.1)",
     )
     epochs: PositiveInt | None = Field(
-        default=None, description="a whole number of 1 or more (passes over the training data)"
+        default=None, description="a whole number of 1 or more (passes over the data)"
     )
     steps: PositiveInt | None = Field(
         default=None, description="a whole number of 1 or more (optimizer steps)"
@@ -184,7 +184,7 @@ class Config(Block):
     )
     from_recipe: list[str] = Field(
         default_factory=list,
-        description="keys whose values were chosen by the recipe, in a file that Kudari wrote",
+        description="a list of keys that were not set by hand, in a file that Kudari wrote",
     )
 
 

@@ -36,6 +36,9 @@ _CORE = (
 )
 
 
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
+
+
 class CoreResolver(yaml.resolver.BaseResolver):
     """Which plain words are numbers, booleans and null: YAML 1.2's core schema."""
 
@@ -204,11 +207,16 @@ def _mapping(node: Any, path: KeyPath, name: str, source: Source, seen: set[int]
 def _value(node: Any, path: KeyPath, name: str, source: Source, seen: set[int]) -> Any:
     place = _line(node, name)
     if id(node) in seen:
-        source.problems.append(
-            Problem(dotted(path), "aliases (*name) are not used here; write the value again.", place)
-        )
+        # The node's own line is that of the anchor; the key's is where the alias stands.
+        message = "aliases (*name) are not used here; write the value again."
+        key = path[:-1] if isinstance(path[-1], int) else path
+        source.problems.append(Problem(dotted(path), message, source.place(key)))
         return None
     seen.add(id(node))
+    if node.tag not in _PLAIN_TAGS:
+        message = f"the tag {node.tag!r} is not used here; write the plain value."
+        source.problems.append(Problem(dotted(path), message, place))
+        return None
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, name, source, seen)
     if isinstance(node, yaml.SequenceNode):

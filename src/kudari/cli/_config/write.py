@@ -14,7 +14,7 @@ HEADER = """\
 # The complete configuration of this run: every key, with the value that was used.
 # Train the same again:      {again}
 # Train with one change:     {again} seed=1
-# Values the recipe chose are listed under from_recipe; report.html gives the reasons.
+# Keys listed under from_recipe were not set by hand; report.html gives the reasons.
 """
 
 
