@@ -71,7 +71,9 @@ def test_resumed_run_ends_with_the_same_bits(tmp_path, name):
     )
     assert same_bits(whole.model, parts.model)
     assert whole.metrics == parts.metrics
-    assert [line["loss"] for line in lines(whole, "train")] == [line["loss"] for line in lines(parts, "train")]
+    assert [line["loss"] for line in lines(whole, "train")] == [
+        line["loss"] for line in lines(parts, "train")
+    ]
     assert [line["step"] for line in lines(parts, "train")] == list(range(1, whole.steps + 1))
 
 
@@ -195,7 +197,9 @@ def test_checkpoint_of_another_run_is_refused_by_name(tmp_path):
 
 
 def test_newest_checkpoints_stay_and_no_drafts(tmp_path):
-    quiet_fit(network(), points(), steps=21, batch_size=8, save_every=5, keep_checkpoints=3, out=tmp_path / "run")
+    quiet_fit(
+        network(), points(), steps=21, batch_size=8, save_every=5, keep_checkpoints=3, out=tmp_path / "run"
+    )
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["step-000015", "step-000020", "step-000021"]
 
@@ -221,7 +225,7 @@ def test_checkpoints_hold_no_pickles_and_refuse_what_would_need_one(tmp_path):
 
     run = quiet_fit(network(), points(), points(20, 1), steps=5, out=tmp_path / "run")
     suffixes = {path.suffix for path in run.dir.path.rglob("*") if path.is_file()}
-    assert suffixes == {".safetensors", ".json", ".jsonl", ".yaml"}
+    assert suffixes == {".safetensors", ".json", ".jsonl", ".yaml", ".html"}
     with pytest.raises(CheckpointError, match=r"optimizer\.hook is a function"):
         save_checkpoint(tmp_path, Checkpoint(1, 0, 0.0, {}, {}, {"hook": lambda: None}))
 

@@ -59,7 +59,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         """
         if isinstance(param_group, dict):
             hypers.check(self.rule, {**self.defaults, **param_group})
-        super().add_param_group(param_group)
+        _add_param_group(self, param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State and group values as tensors and plain values, in torch's layout."""
+        found: dict[str, Any] = _state_dict(self)
+        return found
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -169,6 +174,15 @@ class RuleOptimizer(torch.optim.Optimizer):
                 requires_grad=False,
             )
         return fresh
+
+
+def _without_dynamo(method: Callable[..., Any]) -> Callable[..., Any]:
+    """torch's own method, without the decorator that loads its whole compiler (seconds) at the first call."""
+    return getattr(method, "__wrapped__", method)
+
+
+_add_param_group = _without_dynamo(torch.optim.Optimizer.add_param_group)
+_state_dict = _without_dynamo(torch.optim.Optimizer.state_dict)
 
 
 def _run_together(bound: list[BoundGroup]) -> None:
