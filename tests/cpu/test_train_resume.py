@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from kudari.errors import CheckpointError
 from kudari.train import Run
 from kudari.train.seeds import step_seed
-from tests.cpu.train_runs import lines, linear, network, newest_checkpoint, points, quiet_fit, same_bits
+from tests.cpu.train_runs import linear, lines, network, newest_checkpoint, points, quiet_fit, same_bits
 
 
 class StopAt:
@@ -71,7 +71,9 @@ def test_resumed_run_ends_with_the_same_bits(tmp_path, name):
     )
     assert same_bits(whole.model, parts.model)
     assert whole.metrics == parts.metrics
-    assert [line["loss"] for line in lines(whole, "train")] == [line["loss"] for line in lines(parts, "train")]
+    assert [line["loss"] for line in lines(whole, "train")] == [
+        line["loss"] for line in lines(parts, "train")
+    ]
     assert [line["step"] for line in lines(parts, "train")] == list(range(1, whole.steps + 1))
 
 
@@ -195,7 +197,9 @@ def test_checkpoint_of_another_run_is_refused_by_name(tmp_path):
 
 
 def test_newest_checkpoints_stay_and_no_drafts(tmp_path):
-    quiet_fit(network(), points(), steps=21, batch_size=8, save_every=5, keep_checkpoints=3, out=tmp_path / "run")
+    quiet_fit(
+        network(), points(), steps=21, batch_size=8, save_every=5, keep_checkpoints=3, out=tmp_path / "run"
+    )
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["step-000015", "step-000020", "step-000021"]
 
