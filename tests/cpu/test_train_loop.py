@@ -78,8 +78,8 @@ def test_ignored_targets_do_not_count_in_accumulation(tmp_path):
     for data, accumulate in (([(x, y)], 1), ([(x[:6], y[:6]), (x[6:], y[6:])], 2)):
         model = linear()
         quiet_fit(
-            model, data, optimizer=torch.optim.SGD(model.parameters(), lr=1.0), steps=1, accumulate=accumulate,
-            schedule=None, out=tmp_path / str(accumulate),
+            model, data, optimizer=torch.optim.SGD(model.parameters(), lr=1.0), steps=1, schedule=None,
+            accumulate=accumulate, out=tmp_path / str(accumulate),
         )  # fmt: skip
         models.append(model)
     torch.testing.assert_close(models[1].weight, models[0].weight, rtol=0, atol=20 * 2**-24)
@@ -182,7 +182,7 @@ def test_logged_loss_is_the_mean_over_samples_since_the_line_before(tmp_path):
         return value
 
     run = quiet_fit(model, (x, y), loss=loss, batch_size=8, epochs=2, log_every=3, out=tmp_path / "run")
-    seen = [entry for entry in seen[-6:]]  # the check before training came first
+    seen = seen[-6:]  # the check before training came first
     expected = [sum(v * n for v, n in part) / sum(n for _, n in part) for part in (seen[:3], seen[3:])]
     assert [line["loss"] for line in lines(run, "train")] == pytest.approx(expected)
 
