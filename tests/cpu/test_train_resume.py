@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from kudari.errors import CheckpointError
 from kudari.train import Run
 from kudari.train.seeds import step_seed
-from tests.cpu.train_runs import lines, linear, network, newest_checkpoint, points, quiet_fit, same_bits
+from tests.cpu.train_runs import linear, lines, network, newest_checkpoint, points, quiet_fit, same_bits
 
 
 class StopAt:
@@ -178,7 +178,7 @@ def test_run_without_a_sound_checkpoint_is_not_resumed(tmp_path):
     quiet_fit(network(), points(), steps=5, out=tmp_path / "run")
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         (path / "state.json").unlink()
-    with pytest.raises(CheckpointError, match="no sound checkpoint.*state.json is missing"):
+    with pytest.raises(CheckpointError, match=r"no sound checkpoint.*state\.json is missing"):
         quiet_fit(network(), points(), steps=5, resume=tmp_path / "run")
     with pytest.raises(CheckpointError, match="no checkpoint"):
         quiet_fit(network(), points(), steps=5, resume=tmp_path / "nothing")
@@ -192,7 +192,7 @@ def test_checkpoint_of_another_run_is_refused_by_name(tmp_path):
         quiet_fit(network(), points(), steps=5, resume=tmp_path / "run")
     with pytest.raises(CheckpointError, match="seed was 0 and is 1"):
         quiet_fit(linear(), points(), steps=5, seed=1, resume=tmp_path / "run")
-    with pytest.raises(CheckpointError, match="optimizer was 'AdamW.*' and is 'Lion"):
+    with pytest.raises(CheckpointError, match=r"optimizer was 'AdamW.*' and is 'Lion"):
         quiet_fit(linear(), points(), steps=5, optimizer="lion", lr=0.01, resume=tmp_path / "run")
 
 

@@ -129,7 +129,7 @@ def _product(out: Tensor, args: Any) -> int:
 
 
 def _added_product(out: Tensor, args: Any) -> int:
-    return 2 * int(out.numel()) * int(args[1].shape[-2])
+    return 2 * int(out.numel()) * int(args[1].shape[-1])
 
 
 def _convolution(out: Tensor, args: Any) -> int:

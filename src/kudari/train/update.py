@@ -179,23 +179,21 @@ class TorchRate:
     def __init__(self, scheduler: LRScheduler) -> None:
         self._scheduler = scheduler
         self._on_plateau = isinstance(scheduler, ReduceLROnPlateau)
-        self._steps = 0
 
     def write(self, step: int) -> None:
-        if step > self._steps and not self._on_plateau:
+        # Stepped late, right before the step it is for: a state saved in between is the same either way.
+        if step > 0 and not self._on_plateau:
             self._scheduler.step()
-        self._steps = step
 
     def observe(self, valid_loss: float) -> None:
         if isinstance(self._scheduler, ReduceLROnPlateau):
             self._scheduler.step(valid_loss)
 
     def state(self) -> Any:
-        return {"steps": self._steps, "scheduler": self._scheduler.state_dict()}
+        return self._scheduler.state_dict()
 
     def load(self, state: Any) -> None:
-        self._steps = state["steps"]
-        self._scheduler.load_state_dict(state["scheduler"])
+        self._scheduler.load_state_dict(state)
 
 
 @dataclass(frozen=True)
