@@ -215,6 +215,25 @@ def test_what_is_refused_leaves_no_folder(table, capsys, here):
     assert not (here / "runs").exists() or not any((here / "runs").iterdir())
 
 
+def test_pictures_in_class_folders_train_again_from_their_file_and_name_new_ones(train, here, capsys):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for channel, name in ((0, "red"), (2, "blue")):
+        (here / "photos" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(0, 90, (20, 24, 3))
+            pixels[..., channel] += 120
+            Image.fromarray(pixels.astype("uint8")).save(here / "photos" / name / f"{i}.png")
+    first = RunDir(here_path(train("data=photos", "model.width=4", "epochs=5")[1]))
+    assert "image_size: null" not in first.config.read_text()
+    second = RunDir(here_path(train(str(first.config))[1]))
+    assert second.model.read_bytes() == first.model.read_bytes()
+    assert main(["predict", str(second.path), "photos/red"]) == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.split()[1] for row in rows] == ["red"] * 20
+
+
 def test_what_the_data_turn_out_to_be_is_reported_with_the_place_of_the_setting(table, capsys):
     assert main(["train", "data=houses.csv", "loss=cross_entropy", "model=cnn"]) == 2
     err = capsys.readouterr().err

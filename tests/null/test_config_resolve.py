@@ -96,6 +96,15 @@ def test_pictures_for_a_cnn_are_shifted_by_an_eighth():
     assert result.config.data.random_flip is False
 
 
+def test_what_was_inferred_from_the_data_is_written_down():
+    pictures = dataclasses.replace(SEEN, shape=(1, 32, 48))
+    data = resolved("data: .\n", seen=pictures).config.data
+    assert (data.image_size, data.task, data.target) == ((32, 48), "classification", None)
+    table = dataclasses.replace(SEEN, kind="table", task="regression", shape=(5,), target="price")
+    data = resolved("data: .\n", seen=table).config.data
+    assert (data.image_size, data.task, data.target) == (None, "regression", "price")
+
+
 def test_a_warm_up_longer_than_the_run_is_refused_with_its_place():
     with pytest.raises(ConfigError, match=r"f\.yaml:2: schedule: .*500"):
         resolved("data: digits\nschedule: warmup(500) >> cosine()\nsteps: 100\n")

@@ -63,7 +63,7 @@ def prepare(loaded: Loaded) -> Prepared:
         torch.manual_seed(loaded.config.seed)
         model = build(spec)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    seen = Seen(bundle.kind, bundle.task, len(bundle.train), shape, parameters)
+    seen = Seen(bundle.kind, bundle.task, len(bundle.train), shape, parameters, bundle.target)
     return Prepared(bundle, model, resolve(loaded, spec, seen))
 
 

@@ -48,6 +48,7 @@ class Seen:
         kind, task, samples: of the data; samples are those trained on.
         shape: of one input, such as (3, 64, 64).
         parameters: trainable parameters of the model.
+        target: column that is predicted, empty where the data are no table.
     """
 
     kind: Kind
@@ -55,6 +56,7 @@ class Seen:
     samples: int
     shape: tuple[int, ...]
     parameters: int
+    target: str = ""
 
 
 def check_data(loaded: Loaded, kind: Kind, task: Task) -> None:
@@ -84,6 +86,16 @@ def model_spec(config: Config, shape: tuple[int, ...], default: Mapping[str, Any
     name = given.get("name", default["name"])
     spec = dict(default) if name == default["name"] else _other_model(name, shape, default)
     return {**spec, **given}
+
+
+def _fill_data(block: dict[str, Any], seen: Seen) -> None:
+    """What the data turned out to be, so that the same is read again."""
+    block["task"] = seen.task
+    if seen.kind == "table":
+        block["target"] = seen.target
+    if seen.kind == "image":
+        height, width = seen.shape[-2:]
+        block["image_size"] = height if height == width else [height, width]
 
 
 def _other_model(name: str, shape: tuple[int, ...], default: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +139,8 @@ def resolve(loaded: Loaded, spec: Mapping[str, Any], seen: Seen) -> Resolved:
     values["model"] = {k: v for k, v in spec.items() if k not in SIZES}
     choices += _other_choices(loaded, choices, values)
     _fill_rule_defaults(values["optimizer"])
-    values["data"]["task"] = seen.task if config.data.path != "digits" else None
+    if config.data.path != "digits":
+        _fill_data(values["data"], seen)
     values["data"]["random_shift"] = values["data"]["random_shift"] or 0
     values["data"]["random_flip"] = bool(values["data"]["random_flip"])
     values["out"] = config.out
