@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import kudari.rules
+from kudari.compile.discover import discover
 from kudari.compile.notation import Hyper, Option, Rule
 from kudari.errors import ArgumentError, did_you_mean
 
@@ -16,11 +15,7 @@ from kudari.errors import ArgumentError, did_you_mean
 @functools.cache
 def rules() -> Mapping[str, Rule]:
     """Every rule by the name used in configurations: its class's name in lower case."""
-    found: dict[str, Rule] = {}
-    for info in pkgutil.iter_modules(kudari.rules.__path__):
-        module = importlib.import_module(f"kudari.rules.{info.name}")
-        found.update({v.name.lower(): v for v in vars(module).values() if isinstance(v, Rule)})
-    return found
+    return {rule.name.lower(): rule for rule in discover(kudari.rules)}
 
 
 def find_rule(name: str) -> Rule:

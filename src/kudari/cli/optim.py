@@ -81,6 +81,7 @@ def _show(args: argparse.Namespace) -> int:
     screen.say()
     rows = [
         ("states", ", ".join(about.states) or "none"),
+        ("passes", f"{about.passes} (reads / writes)"),
         ("memory traffic", f"{about.bytes_per_parameter} bytes for each float32 parameter and step"),
         ("typical", about.typical),
         ("source", about.source),

@@ -73,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
         training.announce(screen, prepared, folder)
         screen.stream.flush()
     result = training.train(prepared, folder, resume=resume, progress=not args.quiet)
-    _conclude(args, screen, result)
+    # Nobody has 8x8 pictures at hand to predict: after the built-in data, another optimizer is the next step.
+    following = "kudari train optimizer=lion" if prepared.config.data.path == "digits" else ""
+    _conclude(args, screen, result, following)
     return STATUS[result.status]
 
 
@@ -93,14 +95,14 @@ def _load_resumed(args: argparse.Namespace, folder: RunDir) -> Loaded:
     return load_resumed(folder.config, args.words)
 
 
-def _conclude(args: argparse.Namespace, screen: Screen, result: Run) -> None:
+def _conclude(args: argparse.Namespace, screen: Screen, result: Run, following: str) -> None:
     from kudari.cli import _training as training
     from kudari.report import text_summary
 
     if not args.quiet:
         if sentence := training.learned(result.facts):
             screen.say(sentence)
-        print(text_summary(result.facts, result.dir), file=screen.stream)
+        print(text_summary(result.facts, result.dir, following), file=screen.stream)
     if args.quiet and result.message:
         Screen(sys.stderr).say(result.message)
     if args.json:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 
 import kudari.rules
+from kudari.compile.discover import discover
 from kudari.compile.notation import Rule
 from kudari.errors import ArgumentError, did_you_mean
 from kudari.optim.optimizer import RuleOptimizer, classes
@@ -15,11 +14,7 @@ from kudari.optim.optimizer import RuleOptimizer, classes
 @functools.cache
 def rules() -> tuple[Rule, ...]:
     """Every rule, in the order of their files' names."""
-    found: list[Rule] = []
-    for info in pkgutil.iter_modules(kudari.rules.__path__):
-        module = importlib.import_module(f"kudari.rules.{info.name}")
-        found += [value for value in vars(module).values() if isinstance(value, Rule)]
-    return tuple(found)
+    return discover(kudari.rules)
 
 
 CLASSES: dict[str, type[RuleOptimizer]] = classes(rules(), "kudari.optim")

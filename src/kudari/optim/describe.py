@@ -24,6 +24,7 @@ class Description:
         hypers: (name, default, allowed range) of every hyper-parameter and option.
         states: names of the states with default options.
         bytes_per_parameter: bytes that a float32 step reads and writes for each element.
+        passes: tensors read and written in each pass over memory: ``p g m v / p m v``.
         differs: where the rule differs from the paper or from torch.
     """
 
@@ -36,6 +37,7 @@ class Description:
     hypers: tuple[tuple[str, str, str], ...]
     states: tuple[str, ...]
     bytes_per_parameter: int
+    passes: str
     differs: tuple[str, ...]
 
 
@@ -64,6 +66,7 @@ def describe(rule: Rule, config: Mapping[str, Any] | None = None) -> Description
         hypers=tuple((d.name, repr(d.default), allowed(d)) for d in rule.declared),
         states=(*(["step"] if rule.counts else []), *(s.key for s in traced.states)),
         bytes_per_parameter=program(rule, config).bytes_per_parameter,
+        passes=program(rule, config).plan(),
         differs=rule.differs,
     )
 

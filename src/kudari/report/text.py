@@ -32,12 +32,13 @@ def has_checkpoint(run_dir: RunDir | None) -> bool:
     )
 
 
-def text_summary(facts: Facts, run_dir: RunDir | None = None) -> str:
+def text_summary(facts: Facts, run_dir: RunDir | None = None, following: str = "") -> str:
     """Summarise a run in a few lines for the terminal; no colour, no trailing newline.
 
     Args:
         facts: what is known about the run.
         run_dir: its folder; without it the report is said to be in ``runs/NAME``.
+        following: the next command to try after a finished run, in place of ``kudari predict``.
 
     Example:
         >>> print(text_summary(facts))  # doctest: +SKIP
@@ -60,6 +61,8 @@ def text_summary(facts: Facts, run_dir: RunDir | None = None) -> str:
     lines.append(f"Report: {run_path(facts, run_dir)}/report.html")
     if facts.status != "finished":
         following = resume_command(facts, run_dir) if has_checkpoint(run_dir) else facts.command
+        lines.append(f"Next:   {following}")
+    elif following:
         lines.append(f"Next:   {following}")
     elif run_dir is None or run_dir.pipeline.exists():
         lines.append(f"Next:   kudari predict {run_path(facts, run_dir)} FILE")
