@@ -21,7 +21,8 @@ from tests.cpu.train_runs import network, newest_checkpoint, points, quiet_fit, 
 SCRIPT = """
     import sys, time
     from tests.cpu.train_runs import network, points
-    import kudari, torch
+    import torch
+    from kudari.train import fit
 
     class Slow(torch.nn.Module):
         def __init__(self):
@@ -35,27 +36,63 @@ SCRIPT = """
                 time.sleep(0.05)
             return self.net(x)
 
-    run = kudari.fit(Slow(), points(), {valid}, steps=100_000, batch_size=8, lr=0.01, out=sys.argv[1],
+    run = fit(Slow(), points(), {valid}, steps=100_000, batch_size=8, lr=0.01, out=sys.argv[1],
                      progress=True, threads=1, eval_every=3)
     print(run.status, run.steps, run.message, flush=True)
 """
 TRAINING = {"waits": "self.training", "valid": "None"}
 EVALUATING = {"waits": "not self.training", "valid": "[points(4)] * 5000"}
 
+WORKERS = """
+    import os, signal, sys, torch
+    from torch.utils.data import DataLoader, Dataset
+    from kudari.train import fit
+    from tests.cpu.train_runs import network, points, same_bits
 
-def start(folder: Path, **how: str) -> subprocess.Popen:
-    """Start a run in another process."""
+    class Noisy(Dataset):
+        def __init__(self):
+            self.x, self.y = points(40)
+        def __len__(self):
+            return 40
+        def __getitem__(self, index):
+            return self.x[index] + 0.1 * torch.randn(6), self.y[index]
+
+    class CtrlC:  # reaches every process of the group, as from a terminal
+        looks = 0
+        def due(self, now):
+            self.looks += 1
+            if self.looks == 5:
+                os.killpg(0, signal.SIGINT)
+        show = say = lambda self, text: None
+        close = lambda self: None
+
+    if __name__ == "__main__":
+        os.setpgrp()
+        def run(progress, **where):
+            loader = DataLoader(Noisy(), 4, shuffle=True, num_workers=2)
+            return fit(network(0.5), loader, epochs=2, lr=0.01, log_every=1, progress=progress, **where)
+        whole = run(False, out=sys.argv[1] + "/whole")
+        first = run(CtrlC(), out=sys.argv[1] + "/parts")
+        second = run(False, resume=sys.argv[1] + "/parts")
+        print(first.status, second.status, same_bits(whole.model, second.model), flush=True)
+"""
+
+
+def start(script: str, folder: Path) -> subprocess.Popen:
+    """Run a script in another process."""
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(SCRIPT).format(**how), str(folder)],
+        [sys.executable, "-c", textwrap.dedent(script), str(folder)],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
 def test_signals_leave_a_usable_checkpoint_and_say_how_to_resume(tmp_path):
     cases = [("train", signal.SIGINT, TRAINING), ("evaluate", signal.SIGTERM, EVALUATING)]
-    started = [(tmp_path / name, number, start(tmp_path / name, **how)) for name, number, how in cases]
+    started = [
+        (tmp_path / name, number, start(SCRIPT.format(**how), tmp_path / name)) for name, number, how in cases
+    ]
     try:
         for folder, number, process in started:
             assert process.stdout.readline() == "ready\n", process.communicate()[1]
@@ -73,6 +110,11 @@ def test_signals_leave_a_usable_checkpoint_and_say_how_to_resume(tmp_path):
         for _, _, process in started:
             process.kill()
             process.wait()
+
+
+def test_ctrl_c_spares_loader_workers_and_the_resumed_run_has_the_same_bits(tmp_path):
+    said, errors = start(WORKERS, tmp_path).communicate(timeout=120)
+    assert said == "interrupted finished True\n", errors
 
 
 def test_second_ctrl_c_ends_the_process_at_once(tmp_path):

@@ -15,7 +15,7 @@ from sklearn.metrics import confusion_matrix, r2_score
 from torch import nn
 
 from kudari.record import Facts
-from kudari.train import About, Now
+from kudari.train import About, Now, fit
 from kudari.train.evaluation import finish
 from kudari.train.losses import resolve_loss
 from kudari.train.metrics import resolve_metrics
@@ -208,12 +208,9 @@ def test_terminals_get_a_bar_and_files_get_lines():
 
 
 def test_lines_come_rarely(tmp_path):
-    import kudari
 
     stream = io.StringIO()
-    kudari.fit(
-        network(), points(), steps=200, lr=0.01, batch_size=8, progress=Lines(stream), out=tmp_path / "run"
-    )
+    fit(network(), points(), steps=200, lr=0.01, batch_size=8, progress=Lines(stream), out=tmp_path / "run")
     text = stream.getvalue().splitlines()
     assert text[0] == "loss: cross_entropy (the targets are whole numbers: classes)"
     assert text[1:] == [line for line in text if line.startswith("step 200/200")]

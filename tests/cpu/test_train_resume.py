@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from kudari.errors import CheckpointError
-from kudari.train import Run
+from kudari.train import Run, fit
 from kudari.train.seeds import step_seed
 from tests.cpu.train_runs import linear, lines, network, newest_checkpoint, points, quiet_fit, same_bits
 
@@ -50,12 +50,9 @@ def momentum(params):
 
 def stopped_and_resumed(tmp_path, model, train, valid=None, **options) -> tuple[Run, Run]:
     """The same run twice: at once, and with an interruption in its first half."""
-    import kudari
 
     whole = quiet_fit(model(), train(), valid, out=tmp_path / "whole", log_every=1, **options)
-    first = kudari.fit(
-        model(), train(), valid, out=tmp_path / "parts", log_every=1, progress=StopAt(5), **options
-    )
+    first = fit(model(), train(), valid, out=tmp_path / "parts", log_every=1, progress=StopAt(5), **options)
     assert first.status == "interrupted"
     assert 0 < first.steps < whole.steps
     second = quiet_fit(model(), train(), valid, resume=tmp_path / "parts", log_every=1, **options)
@@ -129,10 +126,9 @@ def test_resumed_torch_scheduler_goes_on_where_it_was(tmp_path):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=28)
         where = {key: tmp_path / value for key, value in options.items()}
-        import kudari
 
         progress = StopAt(9) if part == "one" else False
-        run = kudari.fit(
+        run = fit(
             model, points(), optimizer=optimizer, schedule=schedule, steps=28, batch_size=8, log_every=1,
             progress=progress, **where,
         )  # fmt: skip
@@ -166,9 +162,8 @@ def test_torn_checkpoint_is_passed_over_with_a_sentence(tmp_path, damage):
     said = []
     display = StopAt(0)
     display.say = said.append
-    import kudari
 
-    resumed = kudari.fit(network(), points(), resume=tmp_path / "run", lr=0.01, progress=display, **options)
+    resumed = fit(network(), points(), resume=tmp_path / "run", lr=0.01, progress=display, **options)
     assert "step-000020 is damaged" in said[0]
     assert "step 10" in said[1]
     assert same_bits(resumed.model, whole.model)

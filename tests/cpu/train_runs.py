@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import kudari
-from kudari.train import Run
+from kudari.train import Run, fit
 
 FEATURES, CLASSES = 6, 3
 
@@ -46,7 +45,7 @@ def quiet_fit(model: nn.Module, train: Any, valid: Any = None, **options: Any) -
     """``fit`` without output; learning rates high enough to see something happen."""
     if "optimizer" not in options:
         options.setdefault("lr", 0.01)
-    return kudari.fit(model, train, valid, progress=False, **options)
+    return fit(model, train, valid, progress=False, **options)
 
 
 def same_bits(a: nn.Module, b: nn.Module) -> bool:

@@ -153,6 +153,7 @@ def resolve_metrics(
         ArgumentError: where a name is unknown or used twice, or an object cannot be called.
 
     Example:
+        >>> from kudari.train.losses import resolve_loss
         >>> [metric.name for metric in resolve_metrics(["mae", "r2"], resolve_loss("mse"))]
         ['mae', 'r2']
     """
