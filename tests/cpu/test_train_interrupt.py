@@ -112,7 +112,7 @@ def test_signals_leave_a_usable_checkpoint_and_say_how_to_resume(tmp_path):
             process.wait()
 
 
-def test_ctrl_c_spares_loader_workers_and_the_resumed_run_has_the_same_bits(tmp_path):
+def test_ctrl_c_with_loader_workers_resumes_to_the_same_bits(tmp_path):
     said, errors = start(WORKERS, tmp_path).communicate(timeout=120)
     assert said == "interrupted finished True\n", errors
 
