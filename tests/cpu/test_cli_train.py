@@ -90,7 +90,7 @@ def test_people_are_told_what_was_found_what_was_learned_and_what_comes_next(cap
     assert "2 epochs, 46 steps of 64 samples" in out
     assert "of 360 validation samples are named correctly" in out
     assert "Report: runs/digits-1/report.html" in out
-    assert "Next:   kudari predict runs/digits-1" in out
+    assert "Next:   kudari train optimizer=lion" in out
     assert "\x1b" not in out
 
 
