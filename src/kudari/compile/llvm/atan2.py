@@ -1,0 +1,93 @@
+"""The angle of a point, as straight-line vector code: no branch, one division.
+
+|angle| is a multiple of pi/4 plus or minus the arc tangent of a q below tan(pi/8), which a polynomial gives.
+Within 2 units in the last place of the true angle, in float32 and float64 (measured: 1.4 and 1.3 over
+ten million points), exact where IEEE 754 says so: zeros with their signs, infinities, NaN.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kudari.compile.llvm.block import Block
+
+# atan(q) = q + q*s*P(s), s = q*q, least relative error on [0, tan(pi/8)**2]: 7e-10 and 1.3e-18.
+_COEFFICIENTS = {
+    "float": (
+        -0.33333315187435754433, 0.19998471463252305178, -0.14243532582597919707, 0.10593809089007496963,
+        -0.060782112208251490571,
+    ),
+    "double": (
+        -0.33333333333333196189, 0.19999999999953252108, -0.14285714280166952296, 0.11111110782172199962,
+        -0.090908977256996573601, 0.076920597247581888058, -0.066630992811529345677,
+        0.05847859800519615397, -0.050391926648840905013, 0.038062193819493155698,
+        -0.017905095757677317423,
+    ),
+}  # fmt: skip
+_QUARTER = 0.7853981633974483  # pi/4 to double precision, and what is missing from it
+_QUARTER_REST = 3.061616997868383e-17
+_TAN_EIGHTH = 0.41421356237309503  # tan(pi/8)
+
+
+def atan2(block: Block, y: str, x: str) -> str:
+    """Emit the angle of (x, y), from -pi to pi.
+
+    Args:
+        block: where the code goes; its type is that of the arguments and the result.
+        y, x: names of the values.
+    """
+    number, zero, one = block.number, block.number(0.0), block.number(1.0)
+    height, width = block.call("fabs", [y]), block.call("fabs", [x])
+    small, big = block.call("minimum", [height, width]), block.call("maximum", [height, width])
+    # Above tan(pi/8), q = (small - big) / (small + big) is the tangent of what is left from pi/4. A quarter
+    # of both is taken where their sum could overflow; it is exact there.
+    turned = _compare(block, "ogt", small, _multiply(block, big, number(_TAN_EIGHTH)))
+    scale = _select(block, _compare(block, "ogt", big, one), number(0.25), one)
+    a, b = _multiply(block, small, scale), _multiply(block, big, scale)
+    above = _select(block, turned, block.emit(f"fsub {block.type} {a}, {b}"), a)
+    below = _select(block, turned, block.emit(f"fadd {block.type} {a}, {b}"), b)
+    above = _select(block, _compare(block, "oeq", small, big), zero, above)  # also inf - inf, and 0 / 0:
+    below = _select(block, _compare(block, "oeq", big, zero), one, below)
+    q = block.emit(f"fdiv {block.type} {above}, {below}")
+    # |angle| = quarters * pi/4 + side * atan(q).
+    quarters, side = _select(block, turned, one, zero), one
+    steep = _compare(block, "ogt", height, width)
+    left = _compare(block, "olt", block.call("copysign", [one, x]), zero)
+    for mirrored, whole in ((steep, 2.0), (left, 4.0)):
+        other = block.emit(f"fsub {block.type} {number(whole)}, {quarters}")
+        quarters = _select(block, mirrored, other, quarters)
+        side = _select(block, mirrored, block.emit(f"fneg {block.type} {side}"), side)
+    part = _multiply(block, side, _arc_tangent(block, q))
+    rest = _QUARTER_REST if block.base == "double" else _QUARTER - _float32(_QUARTER)
+    part = block.call("fma", [quarters, number(rest), part])
+    angle = block.call("fma", [quarters, number(_QUARTER), part])
+    return block.call("copysign", [angle, y])
+
+
+def _arc_tangent(block: Block, q: str) -> str:
+    """atan(q) for |q| <= tan(pi/8)."""
+    s = _multiply(block, q, q)
+    first, *others = reversed(_COEFFICIENTS[block.base])
+    total = block.number(first)
+    for coefficient in others:
+        total = block.call("fma", [total, s, block.number(coefficient)])
+    return block.call("fma", [_multiply(block, q, s), total, q])
+
+
+def _multiply(block: Block, a: str, b: str) -> str:
+    return block.emit(f"fmul {block.type} {a}, {b}")
+
+
+def _compare(block: Block, how: str, a: str, b: str) -> str:
+    return block.emit(f"fcmp {how} {block.type} {a}, {b}")
+
+
+def _select(block: Block, condition: str, a: str, b: str) -> str:
+    return block.emit(f"select {block.mask} {condition}, {block.type} {a}, {block.type} {b}")
+
+
+def _float32(value: float) -> float:
+    rounded: float = struct.unpack("f", struct.pack("f", value))[0]
+    return rounded
