@@ -122,7 +122,7 @@ class EstimatedHessianOptimizer(RuleOptimizer):
         Nothing moves, no step is counted, and ``p.grad`` is neither read nor written.
 
         Args:
-            loss: one number with its graph, which is used up.
+            loss: one number with its graph; the graph cannot be used again.
             hessian: in place of a loss, an estimate for each tensor in the order of the groups; None
                 skips one.
             n_probes: how many random vectors to average over.
@@ -170,7 +170,7 @@ def estimate_diagonal(
     """Hutchinson's estimate of the diagonal of the Hessian: the mean of z*(Hz) over random z.
 
     Args:
-        loss: one number with its graph, which is used up.
+        loss: one number with its graph; the graph cannot be used again.
         tensors: the Hessian is that of the loss by these.
         probes: for each tensor ``"rademacher"`` or ``"gaussian"``.
         n_probes: how many z.
