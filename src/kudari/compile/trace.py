@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from kudari.compile.expression import Expr, hyper, slot
+from kudari.compile.expression import Expr, hyper, slot, walk
 from kudari.compile.notation import Hyper, Rule, State, Step
 from kudari.errors import RuleError
 
@@ -153,6 +153,13 @@ def _check(rule: Rule, step: Step, active: tuple[State, ...], formula: str) -> N
             f"{rule.name} gives {spread[0]} a value for every element, but it is one number.",
             fix="Declare it with state('name') and without scalar=True, or compute it from numbers alone.",
         )
+    own = {"t", *(s.name for s in active if s.scalar)}
+    mixed = [r.name for r in rule.running if own & _numbers_in(step.new.get(r.name))]
+    if mixed:
+        raise RuleError(
+            f"{rule.name} computes {mixed[0]}, a number of the group, from one that each tensor has for itself.",
+            fix="Compute it from hyper-parameters and running numbers alone.",
+        )
     here = {s.name for s in active if not s.changed_by} | {r.name for r in rule.running}
     missing = sorted(here - set(step.new))
     if missing and not formula:
@@ -161,3 +168,7 @@ def _check(rule: Rule, step: Step, active: tuple[State, ...], formula: str) -> N
             why="A state that is not updated stays at its first value for ever.",
             fix=f"Add {missing[0]}=... to Step(...).",
         )
+
+
+def _numbers_in(expr: Expr | None) -> set[str]:
+    return set() if expr is None else {e.name for e in walk([expr]) if e.op == "hyper"}

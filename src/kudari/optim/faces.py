@@ -181,7 +181,8 @@ def estimate_diagonal(
     """
     wanted = [i for i, p in enumerate(tensors) if p.requires_grad]
     inputs = [tensors[i] for i in wanted]
-    first = torch.autograd.grad(loss, inputs, create_graph=True, allow_unused=True)
+    with torch.enable_grad():
+        first = torch.autograd.grad(loss, inputs, create_graph=True, allow_unused=True)
     totals = {
         i: torch.zeros_like(p, dtype=state_dtype(p.dtype), requires_grad=False)
         for i, p, g in zip(wanted, inputs, first, strict=True)
