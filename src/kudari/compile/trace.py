@@ -157,7 +157,7 @@ def _check(rule: Rule, step: Step, active: tuple[State, ...], formula: str) -> N
     mixed = [r.name for r in rule.running if own & _numbers_in(step.new.get(r.name))]
     if mixed:
         raise RuleError(
-            f"{rule.name} computes {mixed[0]}, a number of the group, from one that each tensor has for itself.",
+            f"{rule.name} computes {mixed[0]}, a number of the group, from one that each tensor has.",
             fix="Compute it from hyper-parameters and running numbers alone.",
         )
     here = {s.name for s in active if not s.changed_by} | {r.name for r in rule.running}

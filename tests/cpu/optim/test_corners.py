@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import kudari.optim
-from kudari.compile.notation import Step, atan2, rule
+from kudari.compile.notation import Step, atan2, hyper, rule
 from kudari.optim import make_class
 from tests.cpu.optim.conftest import gradients, start
 
@@ -193,3 +193,14 @@ def test_the_angle_of_zeros_infinities_and_nan_is_that_of_ieee(dtype):
     finite = ~np.isnan(true)
     np.testing.assert_array_equal(np.signbit(found[finite]), np.signbit(true[finite]))
     np.testing.assert_allclose(found[finite], true[finite], rtol=3 * np.finfo(narrow).eps)
+
+
+def test_the_angle_of_two_numbers_of_the_group_is_the_same():
+    @rule(name="AngleOfNumbers", source="a test")
+    def between(p, g, *, y=hyper(1.0), x=hyper(-2.0)):
+        return Step(p=p - atan2(y, x) * g)
+
+    p = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    p.grad = torch.ones(3, dtype=torch.float64)
+    make_class(between)([p]).step()
+    assert p[0].item() == pytest.approx(-math.atan2(1.0, -2.0), rel=1e-15)

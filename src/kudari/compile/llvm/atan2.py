@@ -29,6 +29,7 @@ _COEFFICIENTS = {
 }  # fmt: skip
 _QUARTER = 0.7853981633974483  # pi/4 to double precision, and what is missing from it
 _QUARTER_REST = 3.061616997868383e-17
+_LEAST = {"float": 2.0**-149, "double": 2.0**-1074}  # the smallest numbers above zero
 _TURN = 0.55  # above one half, so that small - big is exact
 
 
@@ -41,33 +42,33 @@ def atan2(block: Block, y: str, x: str) -> str:
     """
     number, zero, one = block.number, block.number(0.0), block.number(1.0)
     height, width = block.call("fabs", [y]), block.call("fabs", [x])
-    small, big = block.call("minimum", [height, width]), block.call("maximum", [height, width])
+    steep = _compare(block, "ogt", height, width)
+    small, big = _select(block, steep, width, height), _select(block, steep, height, width)
+    least = number(_LEAST[block.base])
+    big = _select(block, _compare(block, "olt", big, least), least, big)  # 0 / 0 is 0; NaN stays
     # For steep quotients, q = (small - big) / (small + big) is the tangent of what is left from pi/4. A
     # quarter of both is taken where their sum could overflow; it is exact there.
-    empty = _compare(block, "oeq", big, zero)
-    equal = _compare(block, "oeq", small, _select(block, empty, one, big))
+    equal = _compare(block, "oeq", small, big)  # also inf and inf, whose difference is NaN
     turned = _compare(block, "ogt", small, _multiply(block, big, number(_TURN)))
-    turned = block.emit(f"or {block.mask} {turned}, {equal}")  # infinities are equal and not greater
+    turned = block.emit(f"or {block.mask} {turned}, {equal}")
     scale = _select(block, _compare(block, "ogt", big, one), number(0.25), one)
     a, b = _multiply(block, small, scale), _multiply(block, big, scale)
     above = _select(block, turned, block.emit(f"fsub {block.type} {a}, {b}"), a)
+    above = _select(block, equal, zero, above)
     below = _select(block, turned, block.emit(f"fadd {block.type} {a}, {b}"), b)
-    above = _select(block, equal, zero, above)  # not inf - inf
-    below = _select(block, empty, one, below)  # not 0 / 0
-    q = block.emit(f"fdiv {block.type} {above}, {below}")
-    # |angle| = quarters * pi/4 + side * atan(q).
-    quarters, side = _select(block, turned, one, zero), one
-    steep = _compare(block, "ogt", height, width)
-    left = _compare(block, "olt", block.call("copysign", [one, x]), zero)
-    for mirrored, whole in ((steep, 2.0), (left, 4.0)):
-        other = block.emit(f"fsub {block.type} {number(whole)}, {quarters}")
-        quarters = _select(block, mirrored, other, quarters)
-        side = _select(block, mirrored, block.emit(f"fneg {block.type} {side}"), side)
-    part = _multiply(block, side, _arc_tangent(block, q))
+    part = _arc_tangent(block, block.emit(f"fdiv {block.type} {above}, {below}"))
+    # The angle's size is a number of quarters of pi plus or minus the part; left of zero it is pi less that.
+    quarters = _select(block, turned, one, zero)
+    quarters = _select(block, steep, block.emit(f"fsub {block.type} {number(2.0)}, {quarters}"), quarters)
+    part = _select(block, steep, block.emit(f"fneg {block.type} {part}"), part)
     rest = _QUARTER_REST if block.base == "double" else _QUARTER - _float32(_QUARTER)
     part = block.call("fma", [quarters, number(rest), part])
     angle = block.call("fma", [quarters, number(_QUARTER), part])
-    return block.call("copysign", [angle, y])
+    integers = block.vector("i64" if block.base == "double" else "i32")
+    bits = block.emit(f"bitcast {block.type} {x} to {integers}")
+    left = block.emit(f"icmp slt {integers} {bits}, zeroinitializer")  # also -0, as IEEE 754 has it
+    mirrored = block.emit(f"fsub {block.type} {number(4 * _QUARTER)}, {angle}")
+    return block.call("copysign", [_select(block, left, mirrored, angle), y])
 
 
 def _arc_tangent(block: Block, q: str) -> str:
