@@ -57,4 +57,189 @@ def lion(p, g, s, *, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
     return p - lr * weight_decay * p - lr * u
 
 
-ORACLES = {"SGD": sgd, "Adam": adam, "AdamW": adamw, "Lion": lion}
+def _decay(p, g, lr, weight_decay, decoupled):
+    """Parameter and gradient after decay."""
+    return (p - lr * weight_decay * p, g) if decoupled else (p, g + weight_decay * p)
+
+
+def adagrad(
+    p, g, s, *, lr=1e-2, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0, eps=1e-10
+):  # fmt: skip
+    g = g + weight_decay * p
+    s["t"] = s.get("t", 0) + 1
+    s["sum"] = s.get("sum", initial_accumulator_value) + g * g
+    return p - lr / (1 + (s["t"] - 1) * lr_decay) * g / (np.sqrt(s["sum"]) + eps)
+
+
+def adadelta(p, g, s, *, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
+    g = g + weight_decay * p
+    s["s"] = rho * s.get("s", 0.0) + (1 - rho) * g * g
+    a = s.get("a", 0.0)
+    d = np.sqrt(a + eps) / np.sqrt(s["s"] + eps) * g
+    s["a"] = rho * a + (1 - rho) * d * d
+    return p - lr * d
+
+
+def rmsprop(
+    p, g, s, *, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False
+):  # fmt: skip
+    g = g + weight_decay * p
+    s["v"] = alpha * s.get("v", 0.0) + (1 - alpha) * g * g
+    v = s["v"]
+    if centered:
+        s["a"] = alpha * s.get("a", 0.0) + (1 - alpha) * g
+        v = v - s["a"] * s["a"]
+    u = g / (np.sqrt(v) + eps)
+    if momentum > 0:
+        u = s["b"] = momentum * s.get("b", 0.0) + u
+    return p - lr * u
+
+
+def nadam(
+    p, g, s, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3,
+    decoupled_weight_decay=False,
+):  # fmt: skip
+    p, g = _decay(p, g, lr, weight_decay, decoupled_weight_decay)
+    b1, b2 = betas
+    _moments(g, s, b1, b2)
+    t = s["t"]
+
+    def mu(step):
+        return b1 * (1 - 0.5 * 0.96 ** (step * momentum_decay))
+
+    s["M"] = s.get("M", 1.0) * mu(t)
+    ahead = mu(t + 1) * s["m"] / (1 - s["M"] * mu(t + 1)) + (1 - mu(t)) * g / (1 - s["M"])
+    return p - lr * ahead / (np.sqrt(s["v"] / (1 - b2**t)) + eps)
+
+
+def radam(
+    p, g, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False
+):  # fmt: skip
+    p, g = _decay(p, g, lr, weight_decay, decoupled_weight_decay)
+    b2 = betas[1]
+    u = _moments(g, s, *betas)
+    t = s["t"]
+    r8 = 2 / (1 - b2) - 1
+    r = r8 - 2 * t * b2**t / (1 - b2**t)
+    if r > 5:
+        length = np.sqrt((r - 4) * (r - 2) * r8 / ((r8 - 4) * (r8 - 2) * r))
+        u = u * length * np.sqrt(1 - b2**t) / (np.sqrt(s["v"]) + eps)
+    return p - lr * u
+
+
+def adamax(p, g, s, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    g = g + weight_decay * p
+    b1, b2 = betas
+    s["t"] = s.get("t", 0) + 1
+    s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g
+    s["n"] = np.maximum(b2 * s.get("n", 0.0), np.abs(g) + eps)
+    return p - lr * s["m"] / ((1 - b1 ** s["t"]) * s["n"])
+
+
+def adopt(
+    p, g, s, *, lr=1e-3, betas=(0.9, 0.9999), eps=1e-6, weight_decay=0.0, decoupled_weight_decay=False,
+    clip_exp=0.25,
+):  # fmt: skip
+    decayed, g = _decay(p, g, lr, weight_decay, decoupled_weight_decay)
+    b1, b2 = betas
+    s["t"] = s.get("t", 0) + 1
+    if s["t"] == 1:
+        s["v"], s["m"] = g * g, np.zeros_like(g)
+        return p
+    n = g / np.maximum(np.sqrt(s["v"]), eps)
+    if clip_exp is not None:
+        bound = (s["t"] - 1) ** clip_exp
+        n = np.clip(n, -bound, bound)
+    s["m"] = b1 * s["m"] + (1 - b1) * n
+    s["v"] = b2 * s["v"] + (1 - b2) * g * g
+    return decayed - lr * s["m"]
+
+
+def ademamix(
+    p, g, s, *, lr=1e-3, betas=(0.9, 0.999, 0.9999), alpha=2.0, beta3_warmup=None, alpha_warmup=None,
+    eps=1e-8, weight_decay=0.0,
+):  # fmt: skip
+    b1, b2, b3 = betas
+    t = s.get("t", 0) + 1
+    a = alpha if not alpha_warmup else min(t / alpha_warmup, 1) * alpha
+    slow = b3
+    if beta3_warmup and t < beta3_warmup:
+        done = t / beta3_warmup
+        slow = min(b3, np.exp(np.log(b1) * np.log(b3) / ((1 - done) * np.log(b3) + done * np.log(b1))))
+    s["m2"] = slow * s.get("m2", 0.0) + (1 - slow) * g
+    fast = _moments(g, s, b1, b2)
+    u = (fast + a * s["m2"]) / (np.sqrt(s["v"] / (1 - b2**t)) + eps)
+    return p - lr * weight_decay * p - lr * u
+
+
+def adan(
+    p, g, s, *, lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, no_prox=False
+):  # fmt: skip
+    b1, b2, b3 = betas
+    d = g - s["y"] if "y" in s else np.zeros_like(g)
+    s["y"] = g.copy()
+    s["t"] = t = s.get("t", 0) + 1
+    s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g
+    s["e"] = b2 * s.get("e", 0.0) + (1 - b2) * d
+    s["n"] = b3 * s.get("n", 0.0) + (1 - b3) * (g + b2 * d) ** 2
+    u = s["m"] / (1 - b1**t) + b2 * s["e"] / (1 - b2**t)
+    u = u / (np.sqrt(s["n"] / (1 - b3**t)) + eps)
+    if no_prox:
+        return p - lr * weight_decay * p - lr * u
+    return (p - lr * u) / (1 + lr * weight_decay)
+
+
+def adam_atan2(p, g, s, *, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, a=1.27, b=1.0):
+    m_hat = _moments(g, s, *betas)
+    v_hat = s["v"] / (1 - betas[1] ** s["t"])
+    return p - lr * weight_decay * p - lr * a * np.arctan2(m_hat, b * np.sqrt(v_hat))
+
+
+def sophia(p, g, s, *, lr=1e-4, betas=(0.965, 0.99), rho=0.04, weight_decay=0.1, eps=1e-12, bs=5120):
+    s["m"] = betas[0] * s.get("m", 0.0) + (1 - betas[0]) * g
+    u = np.clip(s["m"] / np.maximum(rho * bs * s.get("h", 0.0), eps), -1, 1)
+    return p - lr * weight_decay * p - lr * u
+
+
+def sophia_h(p, g, s, *, rho=0.01, probe="rademacher", **kw):
+    return sophia(p, g, s, rho=rho, bs=1, **kw)
+
+
+def _schedule_free(y, s, momentum, lr, warmup_steps, r, weight_lr_power, direction):
+    """One step of the three sequences, each kept; the next y."""
+    k = s.setdefault("k", 0)
+    s["k"] += 1
+    w = lr * min(1, (k + 1) / warmup_steps) if warmup_steps else lr
+    s["lr_max"] = max(s.get("lr_max", 0.0), w)
+    weight = (k + 1) ** r * s["lr_max"] ** weight_lr_power
+    s["weight_sum"] = s.get("weight_sum", 0.0) + weight
+    c = weight / s["weight_sum"] if s["weight_sum"] else 0.0
+    s["z"] = s.get("z", y) - w * direction
+    s["x"] = (1 - c) * s.get("x", y) + c * s["z"]
+    return momentum * s["x"] + (1 - momentum) * s["z"]
+
+
+def schedule_free_sgd(
+    p, g, s, *, lr=1.0, momentum=0.9, weight_decay=0.0, warmup_steps=0, r=0.0, weight_lr_power=2.0
+):  # fmt: skip
+    direction = g + weight_decay * p
+    return _schedule_free(p, s, momentum, lr, warmup_steps, r, weight_lr_power, direction)
+
+
+def schedule_free_adamw(
+    p, g, s, *, lr=0.0025, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, warmup_steps=0, r=0.0,
+    weight_lr_power=2.0,
+):  # fmt: skip
+    b1, b2 = betas
+    s["v"] = b2 * s.get("v", 0.0) + (1 - b2) * g * g
+    v_hat = s["v"] / (1 - b2 ** (s.get("k", 0) + 1))
+    direction = g / (np.sqrt(v_hat) + eps) + weight_decay * p
+    return _schedule_free(p, s, b1, lr, warmup_steps, r, weight_lr_power, direction)
+
+
+ORACLES = {
+    "SGD": sgd, "Adam": adam, "AdamW": adamw, "Lion": lion, "Adagrad": adagrad, "Adadelta": adadelta,
+    "RMSprop": rmsprop, "NAdam": nadam, "RAdam": radam, "Adamax": adamax, "ADOPT": adopt,
+    "AdEMAMix": ademamix, "Adan": adan, "AdamAtan2": adam_atan2, "SophiaG": sophia, "SophiaH": sophia_h,
+    "ScheduleFreeSGD": schedule_free_sgd, "ScheduleFreeAdamW": schedule_free_adamw,
+}  # fmt: skip

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from kudari.compile.notation import Hyper
-from kudari.optim import rules
+from kudari.optim import get, rules
 from kudari.optim.hypers import signature
 
 TARGET = Path(__file__).parents[1] / "src/kudari/optim/__init__.pyi"
@@ -28,9 +28,12 @@ from kudari.optim.groups import Assignment as Assignment
 from kudari.optim.groups import assign as assign
 from kudari.optim.groups import groups as groups
 from kudari.optim.bound_group import EagerFallbackWarning as EagerFallbackWarning
+from kudari.optim.faces import AveragingOptimizer as AveragingOptimizer
+from kudari.optim.faces import EstimatedHessianOptimizer as EstimatedHessianOptimizer
+from kudari.optim.faces import GradientHessianOptimizer as GradientHessianOptimizer
 from kudari.optim.optimizer import Params as Params
 from kudari.optim.optimizer import RuleOptimizer as RuleOptimizer
-from kudari.optim.optimizer import make_class as make_class
+from kudari.optim.make import make_class as make_class
 """
 COMMON = {"foreach": "bool | None", "fused": "bool | None"}
 
@@ -53,7 +56,8 @@ def stub() -> str:
     parts: list[str] = []
     for rule in rules():
         declared = {d.name: d for d in rule.declared}
-        lines = [f"class {rule.name}(RuleOptimizer):", "    def __init__(", "        self,"]
+        base = get(rule.name).__base__.__name__
+        lines = [f"class {rule.name}({base}):", "    def __init__(", "        self,"]
         starred = False
         for p in signature(rule).parameters.values():
             if p.name == "params":

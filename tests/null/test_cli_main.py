@@ -91,7 +91,7 @@ def test_the_version_is_printed(capsys):
         (["report", "nothing"], "There is no run 'nothing'."),
         (["train", "--resume", "nothing"], "There is no run 'nothing'."),
         (["predict", "nothing", "no-such-file"], "There is no 'no-such-file'."),
-        (["optim", "show", "adamx"], "there is no optimizer 'adamx'. Did you mean 'adam'?"),
+        (["optim", "show", "adamx"], "there is no optimizer 'adamx'. Did you mean 'adamax'?"),
     ],
 )
 def test_mistakes_end_with_2_and_a_message_that_helps(words, text, capsys, monkeypatch, tmp_path):

@@ -65,7 +65,7 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_text():
         ("optimizer: {lr: .inf}", "optimizer.lr: is inf; it must be a number above 0"),
         ("optimizer: {weight_decay: -1}", "optimizer.weight_decay: is -1; it must be a number of 0 or more"),
         ("optimizer: 3", "optimizer.name: is 3; it must be the name of an optimizer"),
-        ("optimizer: adamx", "optimizer.name: there is no optimizer 'adamx'. Did you mean 'adam'?"),
+        ("optimizer: adamx", "optimizer.name: there is no optimizer 'adamx'. Did you mean 'adamax'?"),
         ("optimizer: {beta: 1}", "optimizer.beta: AdamW has no such hyper-parameter. Did you mean 'betas'?"),
         (
             "optimizer: {name: lion, momentum: 1}",

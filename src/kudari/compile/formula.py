@@ -46,7 +46,8 @@ def _steps(traced: Trace) -> list[tuple[str, Expr]]:
 
     for name, expr in traced.names:
         add(name, expr)
-    for name, expr in traced.outputs:
+    numbers = [(state.name, expr) for state, expr in traced.cells] + list(traced.running)
+    for name, expr in (*numbers, *traced.outputs):
         add(f"{name}_t", expr)
     return lines
 

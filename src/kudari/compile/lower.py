@@ -32,7 +32,8 @@ def lower(trace: Trace, dtypes: Mapping[str, Float]) -> Program:
     raw = split(gather(reciprocal(trace.outputs)), sizes)
     slots = tuple(Slot(name, dtypes[name]) for name in trace.slots)
     compute: Literal["f64", "f32"] = "f64" if dtypes["p"] == "f64" else "f32"
-    return Program(trace.name, slots, trace.hypers, tuple(map(_finish, raw)), compute)
+    cells = tuple((state.name, new) for state, new in trace.cells)
+    return Program(trace.name, slots, trace.hypers, tuple(map(_finish, raw)), compute, cells)
 
 
 def _finish(raw: RawPass) -> Pass:

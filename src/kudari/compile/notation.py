@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kudari.compile.expression import Expr, Operand, node
@@ -27,8 +27,8 @@ from kudari.errors import RuleError
 
 __all__ = [
     "Expr", "Hyper", "Option", "Rule", "State", "Step", "agreeing", "atan2", "clip", "cos", "ema", "exp",
-    "floor", "hyper", "log", "maximum", "mean", "minimum", "model_sum", "norm", "option", "rule", "sign",
-    "sin", "sqrt", "state", "tensor_sum", "where",
+    "floor", "hyper", "log", "maximum", "mean", "minimum", "model_sum", "norm", "option", "rule", "running",
+    "sign", "sin", "sqrt", "state", "tensor_sum", "where",
 ]  # fmt: skip
 
 
@@ -198,20 +198,37 @@ class Option:
 
 @dataclass(frozen=True)
 class State:
-    """A tensor kept from step to step, shaped like the parameter.
+    """A tensor kept from step to step, shaped like the parameter, or one number for each tensor.
 
     Attributes:
         key: name in ``optimizer.state`` and in checkpoints.
         when: name of the option (or hyper-parameter) without which the state does not exist.
         non_negative: never below zero, so an unsigned 8-bit code may hold it.
-        init: ``"zeros"``, ``"copy"`` (of the parameter), or the name of a hyper-parameter.
+        init: ``"zeros"``, ``"copy"`` (of the parameter), the name of a hyper-parameter, or a number.
+        scalar: one number for the whole tensor, kept as a 0-d float64 tensor.
+        changed_by: the formula beside the step that gives it new values; empty for the step itself.
         name: filled in from the rule's signature.
     """
 
     key: str
     when: str = ""
     non_negative: bool = False
-    init: str = "zeros"
+    init: str | float = "zeros"
+    scalar: bool = False
+    changed_by: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A number kept in the parameter group from step to step; the rule gives it a new value each step.
+
+    Attributes:
+        start: its first value; a whole number stays one.
+        name: filled in from the rule's signature; its key in the group and in checkpoints.
+    """
+
+    start: float
     name: str = ""
 
 
@@ -235,9 +252,22 @@ def option(default: bool | str | None, *choices: bool | str | None, keyword_only
     return Option(default, choices or (False, True), "", keyword_only)
 
 
-def state(key: str, *, when: str = "", non_negative: bool = False, init: str = "zeros") -> Any:
+def state(
+    key: str,
+    *,
+    when: str = "",
+    non_negative: bool = False,
+    init: str | float = "zeros",
+    scalar: bool = False,
+    changed_by: str = "",
+) -> Any:
     """Declare a state as the default of a positional argument; see :class:`State`."""
-    return State(key, when, non_negative, init)
+    return State(key, when, non_negative, init, scalar, changed_by)
+
+
+def running(start: float) -> Any:
+    """Declare a number of the group as the default of a keyword-only argument; see :class:`Running`."""
+    return Running(start)
 
 
 class Step:
@@ -255,13 +285,16 @@ class Rule:
         name: class name of the optimizer.
         function: the formula.
         source: authors, year, title, algorithm number.
-        states, hypers, options: declarations in the order of the signature.
+        states, hypers, options, running: declarations in the order of the signature.
         counts: whether the rule looks at ``t``, the number of gradients the tensor has received.
         order: names of hyper-parameters and options in the order of the signature.
         differs: where we differ from the paper or from torch, one sentence each.
         typical: values that people use.
         requires: ``(condition, message)`` pairs over hyper-parameters and options, checked when given.
         sparse: whether sparse gradients are taken, without weight decay.
+        positional: torch's common keywords that its class also takes by position, after the rule's own.
+        formulas: (name, function) of formulas beside the step, over the same states and numbers; their
+            arguments are any of the step's, by name. One without ``g`` is for tensors that have a state.
     """
 
     name: str
@@ -270,6 +303,7 @@ class Rule:
     states: tuple[State, ...]
     hypers: tuple[Hyper, ...]
     options: tuple[Option, ...]
+    running: tuple[Running, ...]
     counts: bool
     order: tuple[str, ...]
     summary: str = ""
@@ -277,6 +311,8 @@ class Rule:
     typical: str = ""
     requires: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = field(default=(), repr=False)
     sparse: bool = False
+    positional: tuple[str, ...] = ()
+    formulas: tuple[tuple[str, Callable[..., Step]], ...] = ()
 
     @property
     def declared(self) -> tuple[Hyper | Option, ...]:
@@ -299,6 +335,8 @@ def rule(
     typical: str = "",
     requires: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (),
     sparse: bool = False,
+    positional: tuple[str, ...] = (),
+    formulas: Mapping[str, Callable[..., Step]] | None = None,
 ) -> Callable[[Callable[..., Step]], Rule]:
     """Make a :class:`Rule` of a function.
 
@@ -306,29 +344,32 @@ def rule(
         name: class name of the optimizer, such as ``AdamW``.
         source: authors, year, title, algorithm number.
         counts: whether ``step`` is kept for each tensor; by default, whether the function takes ``t``.
-        differs, typical, requires, sparse: see :class:`Rule`.
+        differs, typical, requires, sparse, positional, formulas: see :class:`Rule`.
 
     Raises:
         RuleError: if the signature is not one of a rule.
     """
 
     def make(function: Callable[..., Step]) -> Rule:
-        states, hypers, options, order = _read_signature(name, function)
+        states, numbers = _read_signature(name, function)
         takes_t = "t" in inspect.signature(function).parameters
         return Rule(
             name=name,
             function=function,
             source=source,
             states=states,
-            hypers=hypers,
-            options=options,
+            hypers=tuple(d for d in numbers if isinstance(d, Hyper)),
+            options=tuple(d for d in numbers if isinstance(d, Option)),
+            running=tuple(d for d in numbers if isinstance(d, Running)),
             counts=takes_t if counts is None else counts,
-            order=order,
+            order=tuple(d.name for d in numbers if not isinstance(d, Running)),
             summary=(inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " "),
             differs=differs,
             typical=typical,
             requires=requires,
             sparse=sparse,
+            positional=positional,
+            formulas=tuple((formulas or {}).items()),
         )
 
     return make
@@ -336,7 +377,7 @@ def rule(
 
 def _read_signature(
     name: str, function: Callable[..., Step]
-) -> tuple[tuple[State, ...], tuple[Hyper, ...], tuple[Option, ...], tuple[str, ...]]:
+) -> tuple[tuple[State, ...], tuple[Hyper | Option | Running, ...]]:
     parameters = list(inspect.signature(function).parameters.values())
     positional = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     if [p.name for p in positional[:2]] != ["p", "g"]:
@@ -352,21 +393,14 @@ def _read_signature(
                 f"{name}: the tensor argument {p.name!r} is not declared.",
                 fix=f"Give it a name for checkpoints: {p.name}=state('{p.name}').",
             )
-        d = p.default
-        states.append(State(d.key, d.when, d.non_negative, d.init, p.name))
-    hypers: list[Hyper] = []
-    options: list[Option] = []
+        states.append(replace(p.default, name=p.name))
+    numbers: list[Hyper | Option | Running] = []
     for p in parameters[len(positional) :]:
-        d = p.default
-        if isinstance(d, Hyper):
-            bounds = (d.at_least, d.at_most, d.above, d.below)
-            hypers.append(Hyper(d.default, *bounds, d.symbol, p.name, d.keyword_only, d.optional))
-        elif isinstance(d, Option):
-            options.append(Option(d.default, d.choices, p.name, d.keyword_only))
+        if isinstance(p.default, (Hyper, Option, Running)):
+            numbers.append(replace(p.default, name=p.name))
         elif p.name != "t":
             raise RuleError(
                 f"{name}: the keyword argument {p.name!r} is not declared.",
                 fix=f"Write {p.name}=hyper(default, at_least=0) or {p.name}=option(False).",
             )
-    order = tuple(p.name for p in parameters[len(positional) :] if p.name != "t")
-    return tuple(states), tuple(hypers), tuple(options), order
+    return tuple(states), tuple(numbers)

@@ -87,6 +87,7 @@ class Program:
         hypers: names of the numbers handed over at each step, in order; ``t`` last where it is used.
         passes: in order.
         compute: type of the arithmetic.
+        cells: numbers kept for each tensor, with their new values, computed in float64 before the last pass.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Program:
     hypers: tuple[str, ...]
     passes: tuple[Pass, ...]
     compute: Literal["f64", "f32"]
+    cells: tuple[tuple[str, Expr], ...] = ()
 
     @property
     def sums(self) -> tuple[Sum, ...]:
@@ -129,6 +131,7 @@ class Program:
         lines = [f"program {self.name} ({self.compute})"]
         lines += [f"  slot {s.name}: {s.dtype}" for s in self.slots]
         lines += [f"  hyper {h}" for h in self.hypers]
+        lines += [f"  cell {name} <- {e}" for name, e in self.cells]
         for number, part in enumerate(self.passes):
             lines.append(f"  pass {number}")
             lines += [f"    s{i} = {e}" for i, e in enumerate(part.scalars)]
@@ -144,10 +147,12 @@ class Program:
         """A digest of everything that decides the machine code, exact to the last bit of every constant."""
         lines = [self.name, self.compute, repr(self.slots), repr(self.hypers)]
         roots = [e for part in self.passes for e in (*part.scalars, *part.roots)]
+        roots += [e for _, e in self.cells]
         number = {item: i for i, item in enumerate(walk(roots))}
         for item, i in number.items():
             value = item.value.hex() if item.op == "const" else item.name
             lines.append(f"{i} {item.op} {value} {[number[a] for a in item.args]}")
+        lines += [f"cell {name} {number[e]}" for name, e in self.cells]
         for part in self.passes:
             lines += [f"scalar {number[e]}" for e in part.scalars]
             lines += [f"{name} {number[e]}" for name, e in part.outputs]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from kudari.compile.expression import Expr, hyper, slot
+from kudari.compile.expression import Expr, hyper, slot, walk
 from kudari.compile.notation import Hyper, Rule, State, Step
 from kudari.errors import RuleError
 
@@ -19,10 +20,12 @@ class Trace:
 
     Attributes:
         name: the rule's name.
-        states: the states that exist under these options.
+        states: the states that exist under these options and are tensors.
         outputs: new value of each tensor that changes, ``p`` first.
         names: local variables of the rule that are expressions, in the order they appear.
         hypers: names of all numbers the rule was given, ``t`` last if it counts steps.
+        cells: the states that are one number a tensor, with their new values.
+        running: new value of each number of the group that changes.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Trace:
     outputs: tuple[tuple[str, Expr], ...]
     names: tuple[tuple[str, Expr], ...]
     hypers: tuple[str, ...]
+    cells: tuple[tuple[State, Expr], ...] = ()
+    running: tuple[tuple[str, Expr], ...] = ()
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -52,7 +57,14 @@ def _argument(declared: Hyper, config: Mapping[str, Any]) -> Any:
     return hyper(declared.name)
 
 
-def trace(rule: Rule, config: Mapping[str, Any], *, maximize: bool = False, unscale: bool = False) -> Trace:
+def trace(
+    rule: Rule,
+    config: Mapping[str, Any],
+    *,
+    maximize: bool = False,
+    unscale: bool = False,
+    formula: str = "",
+) -> Trace:
     """Run the rule on expressions.
 
     Args:
@@ -60,50 +72,44 @@ def trace(rule: Rule, config: Mapping[str, Any], *, maximize: bool = False, unsc
         config: a group's values; only options, and which optional numbers are None, matter here.
         maximize: the gradient stands for its negative everywhere.
         unscale: the gradient is divided by a number called ``grad_scale``.
+        formula: which of the rule's formulas beside the step; empty for the step itself.
 
     Raises:
         RuleError: if the rule does not return new values for its own tensors.
     """
+    function = dict(rule.formulas)[formula] if formula else rule.function
+    taken = inspect.signature(function).parameters
     active = rule.active_states(config)
-    g = slot("g")
-    if unscale:
-        g = g / hyper("grad_scale")
-    if maximize:
-        g = -g
-    tensors: list[Expr | None] = [slot("p"), g]
-    tensors += [slot(s.name) if s in active else None for s in rule.states]
-    keywords: dict[str, Any] = {h.name: _argument(h, config) for h in rule.hypers}
-    keywords |= {o.name: config[o.name] for o in rule.options}
-    if takes_t(rule):
-        keywords["t"] = hyper("t")
-    step, local = _call(rule.function, tensors, keywords)
-    _check(rule, step, tensors)
-    order = ("p", *(s.name for s in active))
-    inputs = {"p": slot("p"), "g": slot("g")} | {s.name: slot(s.name) for s in active}
+    tensors = tuple(s for s in active if not s.scalar)
+    inputs = {"p": slot("p"), "g": slot("g")}
+    inputs |= {s.name: hyper(s.name) if s.scalar else slot(s.name) for s in active}
+    given: dict[str, Any] = {s.name: inputs.get(s.name) for s in rule.states}
+    given |= {"p": inputs["p"], "g": _gradient(maximize, unscale), "t": hyper("t")}
+    given |= {h.name: _argument(h, config) for h in rule.hypers}
+    given |= {o.name: config[o.name] for o in rule.options}
+    given |= {r.name: hyper(r.name) for r in rule.running}
+    step, local = _call(function, {name: given[name] for name in taken})
+    _check(rule, step, active, formula)
     names = tuple((k, v) for k, v in local.items() if isinstance(v, Expr) and v is not inputs.get(k))
-    numbers = [n for h in rule.hypers if keywords[h.name] is not None for n in parts(h)]
+    numbers = [n for h in rule.hypers if h.name in taken and given[h.name] is not None for n in parts(h)]
+    numbers += [r.name for r in rule.running if r.name in taken]
     return Trace(
         name=rule.name,
-        states=active,
-        outputs=tuple((n, step.new[n]) for n in order if n in step.new),
+        states=tensors,
+        outputs=tuple((n, step.new[n]) for n in ("p", *(s.name for s in tensors)) if n in step.new),
         names=tuple((k, v) for k, v in names if v.op != "hyper"),
-        hypers=(*numbers, *(["grad_scale"] if unscale else []), *(["t"] if takes_t(rule) else [])),
+        hypers=(*numbers, *(["grad_scale"] if unscale else []), *(["t"] if "t" in taken else [])),
+        cells=tuple((s, step.new.get(s.name, inputs[s.name])) for s in active if s.scalar),
+        running=tuple((r.name, step.new[r.name]) for r in rule.running if r.name in step.new),
     )
 
 
-def takes_t(rule: Rule) -> bool:
-    """Whether the formula looks at the step count."""
-    return "t" in rule.function.__code__.co_varnames[: _arguments(rule.function)]
+def _gradient(maximize: bool, unscale: bool) -> Expr:
+    g = slot("g") / hyper("grad_scale") if unscale else slot("g")
+    return -g if maximize else g
 
 
-def _arguments(function: Callable[..., Any]) -> int:
-    code = function.__code__
-    return code.co_argcount + code.co_kwonlyargcount
-
-
-def _call(
-    function: Callable[..., Step], tensors: list[Expr | None], keywords: dict[str, Any]
-) -> tuple[Step, dict[str, Any]]:
+def _call(function: Callable[..., Step], arguments: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
     """Call the rule and read its local variables as it returns: they name the steps of the formula."""
     local: dict[str, Any] = {}
 
@@ -114,36 +120,55 @@ def _call(
     before = sys.getprofile()
     sys.setprofile(watch)
     try:
-        step = function(*tensors, **keywords)
+        step = function(**arguments)
     finally:
         sys.setprofile(before)
     return step, local
 
 
-def _check(rule: Rule, step: Step, tensors: list[Expr | None]) -> None:
+def _check(rule: Rule, step: Step, active: tuple[State, ...], formula: str) -> None:
     if not isinstance(step, Step):
         raise RuleError(
             f"{rule.name} returned {type(step).__name__}, not a Step.",
             fix="Return Step(p=new_p, m=new_m): the new value of every tensor that changes.",
         )
-    known = {"p", *(s.name for s, x in zip(rule.states, tensors[2:], strict=True) if x is not None)}
+    kept = {s.name for s in active} | {r.name for r in rule.running}
     if "g" in step.new:
         raise RuleError(
             f"{rule.name} returns a new value for g.",
             why="The gradient belongs to the caller, who may read it after the step.",
             fix="Leave g out of Step(...); keep what you need in a state.",
         )
-    unknown = sorted(set(step.new) - known)
-    if unknown or "p" not in step.new:
+    unknown = sorted(set(step.new) - kept - {"p"})
+    if unknown or ("p" not in step.new and not formula):
         raise RuleError(
             f"{rule.name} returns values for {sorted(step.new)}; "
-            f"its tensors are {sorted(known)}, and p must be among them.",
+            f"its tensors are {sorted(kept | {'p'})}, and p must be among them.",
             fix="Name the keywords of Step(...) after the arguments of the rule.",
         )
-    missing = sorted(known - {"p"} - set(step.new))
-    if missing:
+    numbers = [r.name for r in rule.running] + [s.name for s in active if s.scalar]
+    spread = [n for n in numbers if n in step.new and step.new[n].kind == "tensor"]
+    if spread:
+        raise RuleError(
+            f"{rule.name} gives {spread[0]} a value for every element, but it is one number.",
+            fix="Declare it with state('name') and without scalar=True, or compute it from numbers alone.",
+        )
+    own = {"t", *(s.name for s in active if s.scalar)}
+    mixed = [r.name for r in rule.running if own & _numbers_in(step.new.get(r.name))]
+    if mixed:
+        raise RuleError(
+            f"{rule.name} computes {mixed[0]}, a number of the group, from one that each tensor has.",
+            fix="Compute it from hyper-parameters and running numbers alone.",
+        )
+    here = {s.name for s in active if not s.changed_by} | {r.name for r in rule.running}
+    missing = sorted(here - set(step.new))
+    if missing and not formula:
         raise RuleError(
             f"{rule.name} never gives a new value to {', '.join(missing)}.",
             why="A state that is not updated stays at its first value for ever.",
             fix=f"Add {missing[0]}=... to Step(...).",
         )
+
+
+def _numbers_in(expr: Expr | None) -> set[str]:
+    return set() if expr is None else {e.name for e in walk([expr]) if e.op == "hyper"}

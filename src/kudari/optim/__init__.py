@@ -4,7 +4,8 @@ from kudari.optim.bound_group import EagerFallbackWarning
 from kudari.optim.catalogue import CLASSES, get, names, rules
 from kudari.optim.describe import Description, describe
 from kudari.optim.groups import Assignment, assign, groups
-from kudari.optim.optimizer import RuleOptimizer, make_class
+from kudari.optim.make import make_class
+from kudari.optim.optimizer import RuleOptimizer
 
 globals().update(CLASSES)
 

@@ -13,9 +13,45 @@ from kudari.optim.groups import Assignment as Assignment
 from kudari.optim.groups import assign as assign
 from kudari.optim.groups import groups as groups
 from kudari.optim.bound_group import EagerFallbackWarning as EagerFallbackWarning
+from kudari.optim.faces import AveragingOptimizer as AveragingOptimizer
+from kudari.optim.faces import EstimatedHessianOptimizer as EstimatedHessianOptimizer
+from kudari.optim.faces import GradientHessianOptimizer as GradientHessianOptimizer
 from kudari.optim.optimizer import Params as Params
 from kudari.optim.optimizer import RuleOptimizer as RuleOptimizer
-from kudari.optim.optimizer import make_class as make_class
+from kudari.optim.make import make_class as make_class
+
+class Adadelta(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-06,
+        weight_decay: float = 0.0,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class Adagrad(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.01,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
 
 class Adam(RuleOptimizer):
     def __init__(
@@ -36,6 +72,39 @@ class Adam(RuleOptimizer):
         fused: bool | None = None,
     ) -> None: ...
 
+class AdamAtan2(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.0001,
+        betas: tuple[float, float] = ...,
+        weight_decay: float = 0.0,
+        a: float = 1.27,
+        b: float = 1.0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class Adamax(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.002,
+        betas: tuple[float, float] = ...,
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        foreach: bool | None = None,
+        *,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
 class AdamW(RuleOptimizer):
     def __init__(
         self,
@@ -47,6 +116,60 @@ class AdamW(RuleOptimizer):
         amsgrad: bool = False,
         *,
         cautious: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class Adan(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.001,
+        betas: tuple[float, float, float] = ...,
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        no_prox: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class AdEMAMix(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.001,
+        betas: tuple[float, float, float] = ...,
+        alpha: float = 2.0,
+        beta3_warmup: float | None = None,
+        alpha_warmup: float | None = None,
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class ADOPT(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.001,
+        betas: tuple[float, float] = ...,
+        eps: float = 1e-06,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        *,
+        clip_exp: float | None = 0.25,
         maximize: bool = False,
         foreach: bool | None = None,
         capturable: bool = False,
@@ -109,6 +232,96 @@ class Lion(RuleOptimizer):
         fused: bool | None = None,
     ) -> None: ...
 
+class NAdam(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.002,
+        betas: tuple[float, float] = ...,
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        momentum_decay: float = 0.004,
+        decoupled_weight_decay: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class RAdam(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.001,
+        betas: tuple[float, float] = ...,
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class RMSprop(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        *,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class ScheduleFreeAdamW(AveragingOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.0025,
+        betas: tuple[float, float] = ...,
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        warmup_steps: float = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class ScheduleFreeSGD(AveragingOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        warmup_steps: float = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
 class SGD(RuleOptimizer):
     def __init__(
         self,
@@ -120,6 +333,42 @@ class SGD(RuleOptimizer):
         nesterov: bool = False,
         *,
         cautious: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class SophiaG(GradientHessianOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.0001,
+        betas: tuple[float, float] = ...,
+        rho: float = 0.04,
+        weight_decay: float = 0.1,
+        eps: float = 1e-12,
+        bs: float = 5120,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class SophiaH(EstimatedHessianOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.0001,
+        betas: tuple[float, float] = ...,
+        rho: float = 0.01,
+        weight_decay: float = 0.1,
+        eps: float = 1e-12,
+        *,
+        probe: Literal['rademacher', 'gaussian'] = 'rademacher',
         maximize: bool = False,
         foreach: bool | None = None,
         capturable: bool = False,

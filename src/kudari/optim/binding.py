@@ -7,7 +7,7 @@ that must not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kudari.compile import eager
 from kudari.compile.cpu import CpuKernel, fork_address
+from kudari.compile.expression import evaluate
 from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
 from kudari.compile.plan import make_plan
 from kudari.compile.program import Float, Program, sum_name
@@ -31,6 +32,11 @@ FLOATS: dict[torch.dtype, Float] = {
 }
 
 
+def own_gradient(p: Tensor) -> Tensor | None:
+    """What a step reads for ``g``."""
+    return p.grad
+
+
 @dataclass(frozen=True)
 class Member:
     """One tensor of a binding.
@@ -40,12 +46,22 @@ class Member:
         state: its entry in ``optimizer.state``.
         counter: its step count, a float32 tensor; private where the class has no ``step``.
         keys: names of the states in the order of the program's slots.
+        cells: names of the states that are one number, in the order of the program's cells.
+        gradient: what stands for ``g``.
     """
 
     param: Tensor
     state: dict[str, Any]
     counter: Tensor
     keys: tuple[str, ...]
+    cells: tuple[str, ...] = ()
+    gradient: Callable[[Tensor], Tensor | None] = own_gradient
+
+    def dense_gradient(self) -> Tensor:
+        """What stands for ``g`` as a strided tensor; duplicates of a sparse one are added up."""
+        g = self.gradient(self.param)
+        assert g is not None
+        return g.to_dense() if g.layout is not torch.strided else g
 
 
 def real(x: Tensor) -> Tensor:
@@ -90,9 +106,10 @@ class CpuBinding:
         self.program, self.kernel, self.members = program, kernel, list(members)
         self.params = [m.param for m in members]
         self.states = [m.state for m in members]
-        self.keys = members[0].keys
+        self.keys, self.cell_keys = members[0].keys, members[0].cells
         self.counted = "step" in members[0].state
         self.grad_dtype = grad_dtype
+        self.moves = any("p" in part.writes for part in program.passes)
         # Where every parameter is plainly contiguous and real, one comparison of addresses is enough.
         self.plain = all(p.is_contiguous() and not p.is_complex() for p in self.params)
         self.plan = make_plan([real(p).numel() for p in self.params])
@@ -113,9 +130,10 @@ class CpuBinding:
         self.counters = np.array([m.counter.data_ptr() for m in self.members], dtype=np.int64)
         self.partials = np.zeros((max(1, len(self.plan.chunks)), sums))
         self.sums = np.zeros((count, sums))
+        self.cells = np.zeros((count, len(self.cell_keys)), dtype=np.int64)
         self.sizes = np.array([real(p).numel() for p in self.params], dtype=np.float64)
         self.context = np.zeros(CONTEXT_WORDS, dtype=np.int64)
-        arrays = ("slots", "scalars", "hypers", "counters", "partials", "sums", "sizes")
+        arrays = ("slots", "scalars", "hypers", "counters", "partials", "sums", "sizes", "cells")
         fields = {name: getattr(self, name).ctypes.data for name in arrays}
         fields |= {"chunks": self.plan.chunks.ctypes.data, "task_ends": self.plan.task_ends.ctypes.data}
         fields |= {"tensors": count, "tasks": len(self.plan.task_ends), "chunk_count": len(self.plan.chunks)}
@@ -131,6 +149,7 @@ class CpuBinding:
         found += [[s[key].data_ptr() for s in states] for key in self.keys]
         if self.counted:
             found.append([s["step"].data_ptr() for s in states])
+        found += [[s[key].data_ptr() for s in states] for key in self.cell_keys]
         return found
 
     def bind(self) -> None:
@@ -139,6 +158,8 @@ class CpuBinding:
         self.slots[:, 0] = self.addresses[0]
         for index in range(len(self.keys)):
             self.slots[:, 2 + index] = self.addresses[1 + index]
+        for index in range(len(self.cell_keys)):
+            self.cells[:, index] = self.addresses[index - len(self.cell_keys)]
 
     def ready(self) -> Ready:
         """Take over the new gradients' addresses, if last step's tables still hold.
@@ -184,8 +205,8 @@ class CpuBinding:
         :meth:`finish` writes back.
         """
         self.bind()
-        for row, param in enumerate(self.params):
-            p, g = real(param.detach()), real(dense_gradient(param))
+        for row, member in enumerate(self.members):
+            p, g = real(member.param.detach()), real(member.dense_gradient())
             if not is_dense(p):
                 self.copies.append((p, p.contiguous()))
                 p = self.copies[-1][1]
@@ -215,7 +236,8 @@ class CpuBinding:
 
     def finish(self) -> None:
         """Tell autograd that the parameters have changed, and write copies back."""
-        torch.autograd.graph.increment_version(self.params)
+        if self.moves:
+            torch.autograd.graph.increment_version(self.params)
         if self.kept:
             for original, copy in self.copies:
                 original.copy_(copy)
@@ -260,27 +282,26 @@ class EagerBinding:
         names = [slot.name for slot in self.program.slots]
         part = self.program.passes[number]
         for row, member in enumerate(self.members):
-            if number == 0:
+            if number == 0 and "t" in self.program.hypers:
                 member.counter.add_(1)
             values = dict(zip(self.program.hypers, numbers, strict=False))
             values |= {"t": float(member.counter), "numel": float(real(member.param.detach()).numel())}
             values |= {sum_name(i): float(x) for i, x in enumerate(self.sums[row])}
-            tensors = [member.param.detach(), dense_gradient(member.param)]
+            cells = [member.state[key] for key in member.cells]
+            values |= {name: float(x) for (name, _), x in zip(self.program.cells, cells, strict=True)}
+            tensors = [member.param.detach(), member.dense_gradient()]
             tensors += [member.state[key] for key in member.keys]
             found = eager.run_pass(
                 self.program, number, dict(zip(names, map(real, tensors), strict=True)), values
             )
             self.sums[row, part.first_sum : part.first_sum + len(found)] = found
+            if number == len(self.program.passes) - 1:
+                new = [evaluate(expr, values) for _, expr in self.program.cells]
+                for cell, value in zip(cells, new, strict=True):
+                    cell.fill_(value)
 
 
 Binding = CpuBinding | EagerBinding
-
-
-def dense_gradient(p: Tensor) -> Tensor:
-    """A parameter's gradient as a strided tensor; duplicates of a sparse one are added up."""
-    g = p.grad
-    assert g is not None
-    return g.to_dense() if g.layout is not torch.strided else g
 
 
 def add_up_model_sums(bindings: Sequence[Binding], number: int) -> None:

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import operator
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from kudari.compile.cpu import compile_cpu
+from kudari.compile.expression import evaluate
 from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
 from kudari.compile.trace import Trace, trace
 from kudari.errors import UnsupportedError
-from kudari.optim.binding import FLOATS, Binding, CpuBinding, EagerBinding, Member, read_numbers, real
+from kudari.optim.binding import (
+    FLOATS,
+    Binding,
+    CpuBinding,
+    EagerBinding,
+    Member,
+    own_gradient,
+    read_numbers,
+    real,
+)
 
 if TYPE_CHECKING:
     from kudari.optim.optimizer import RuleOptimizer
@@ -25,19 +36,35 @@ class EagerFallbackWarning(UserWarning):
 
 
 class BoundGroup:
-    """One parameter group, bound: which tensors take part, and through which kernels."""
+    """One parameter group, bound: which tensors take part, and through which kernels.
 
-    def __init__(self, owner: RuleOptimizer, group: dict[str, Any], unscale: bool) -> None:
-        self.owner, self.unscale = owner, unscale
+    Args:
+        owner, group: the optimizer and one of its groups.
+        unscale: whether gradients are divided by a GradScaler's scale.
+        formula: which of the rule's formulas beside the step; empty for the step itself.
+        gradient: what stands for ``g``; tensors without one take no part.
+    """
+
+    def __init__(
+        self,
+        owner: RuleOptimizer,
+        group: dict[str, Any],
+        unscale: bool,
+        formula: str = "",
+        gradient: Callable[[Tensor], Tensor | None] = own_gradient,
+    ) -> None:
+        self.owner, self.unscale, self.gradient = owner, unscale, gradient
         self.params = list(group["params"])
         self.config = self._config(group)
-        self.trace: Trace = trace(owner.rule, group, maximize=bool(group["maximize"]), unscale=unscale)
+        self.trace: Trace = trace(
+            owner.rule, group, maximize=bool(group["maximize"]), unscale=unscale, formula=formula
+        )
         self.names = [
             (name.partition("[")[0], int(name.partition("[")[2][:-1]) if "[" in name else None)
             for name in self.trace.hypers
             if name not in ("t", "grad_scale")
         ]
-        self.idle = [p for p in self.params if p.grad is None]
+        self.idle = [p for p in self.params if gradient(p) is None]
         self.bindings: list[Binding] = []
         self.numbers: list[float] = []
         self._bind(group)
@@ -55,9 +82,10 @@ class BoundGroup:
         """Sort the tensors with gradients by dtype and make a binding for each sort."""
         sorts: dict[tuple[Any, ...], list[Member]] = {}
         for p in self.params:
-            if p.grad is None or p.numel() == 0:
+            g = self.gradient(p)
+            if g is None or p.numel() == 0:
                 continue
-            _check_gradient(self.owner.rule, p, p.grad, group)
+            _check_gradient(self.owner.rule, p, g, group)
             if p.is_complex() and self.owner._couples:
                 raise UnsupportedError(
                     f"{self.owner.rule.name} cannot update a complex parameter (shape {tuple(p.shape)}).",
@@ -66,8 +94,8 @@ class BoundGroup:
                 )
             fresh = self.owner.init_state(p, group)
             member = self._member(p, fresh)
-            dtypes = (p.dtype, p.grad.dtype, *(member.state[k].dtype for k in member.keys))
-            sorts.setdefault((_has_kernel(p, p.grad, member), dtypes), []).append(member)
+            dtypes = (p.dtype, g.dtype, *(member.state[k].dtype for k in member.keys))
+            sorts.setdefault((_has_kernel(p, g, member), dtypes), []).append(member)
         for (kernel, dtypes), members in sorts.items():
             reals = [real(torch.empty(0, dtype=d)).dtype for d in dtypes]
             storage = {n: FLOATS.get(d, "f64") for n, d in zip(self.trace.slots, reals, strict=True)}
@@ -83,7 +111,8 @@ class BoundGroup:
         rule = self.owner.rule
         # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
         counter = state["step"] if rule.counts else torch.tensor(0.0 if fresh else 1.0)
-        return Member(p, state, counter, tuple(s.key for s in self.trace.states))
+        keys = tuple(s.key for s in self.trace.states)
+        return Member(p, state, counter, keys, tuple(s.key for s, _ in self.trace.cells), self.gradient)
 
     def prepare(self, group: dict[str, Any], scale: Tensor | None) -> bool:
         """Get ready for a step; False if the tensors are not the ones bound and must be bound anew."""
@@ -115,6 +144,13 @@ class BoundGroup:
         """Take the step."""
         for binding in self.bindings:
             binding.run(self.numbers, torch.get_num_threads())
+
+    def advance(self, group: dict[str, Any]) -> None:
+        """After the step, give the group's own numbers their new values; whole ones stay whole."""
+        if self.trace.running:
+            values = dict(zip(self.trace.hypers, self.numbers, strict=False))
+            new = {name: evaluate(expr, values) for name, expr in self.trace.running}
+            group.update({name: type(group[name])(value) for name, value in new.items()})
 
     def _numbers(self, group: dict[str, Any], scale: Tensor | None) -> list[float]:
         numbers = read_numbers(group, self.names)

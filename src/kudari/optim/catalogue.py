@@ -8,7 +8,8 @@ import kudari.rules
 from kudari.compile.discover import discover
 from kudari.compile.notation import Rule
 from kudari.errors import ArgumentError, did_you_mean
-from kudari.optim.optimizer import RuleOptimizer, classes
+from kudari.optim.make import classes
+from kudari.optim.optimizer import RuleOptimizer
 
 
 @functools.cache

@@ -27,8 +27,13 @@ def signature(rule: Rule) -> inspect.Signature:
     parameters += [
         kind(d.name, kind.POSITIONAL_OR_KEYWORD, default=d.default) for d in ordered if not d.keyword_only
     ]
+    parameters += [kind(name, kind.POSITIONAL_OR_KEYWORD, default=COMMON[name]) for name in rule.positional]
     parameters += [kind(d.name, kind.KEYWORD_ONLY, default=d.default) for d in ordered if d.keyword_only]
-    parameters += [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in COMMON.items()]
+    parameters += [
+        kind(name, kind.KEYWORD_ONLY, default=value)
+        for name, value in COMMON.items()
+        if name not in rule.positional
+    ]
     return inspect.Signature(parameters)
 
 

@@ -53,9 +53,12 @@ def load(optimizer: RuleOptimizer, state_dict: dict[str, Any]) -> None:
     saved_groups: list[dict[str, Any]] = copy.deepcopy(state_dict["param_groups"])
     matched = _match(optimizer.param_groups, saved_groups)
     state: defaultdict[Any, Any] = defaultdict(dict)
+    numbers = {s.key for s in optimizer.rule.states if s.scalar}
     for key, value in state_dict["state"].items():
         if key in matched:
-            state[matched[key]] = {k: _take(matched[key], k, v) for k, v in value.items()}
+            state[matched[key]] = {
+                k: _take_number(v) if k in numbers else _take(matched[key], k, v) for k, v in value.items()
+            }
         else:
             state[key] = copy.deepcopy(value)
     groups = [_merge(ours, saved) for ours, saved in zip(optimizer.param_groups, saved_groups, strict=True)]
@@ -113,6 +116,11 @@ def _take(param: Tensor, key: str, value: Any) -> Any:
         like = torch.empty_like(param, dtype=wide, memory_format=torch.preserve_format)
         return taken if taken.stride() == like.stride() else like.copy_(taken)
     return taken
+
+
+def _take_number(value: Any) -> Tensor:
+    """A copy of a number kept for a tensor, in float64 whatever the checkpoint had."""
+    return torch.as_tensor(value).detach().to(device="cpu", dtype=torch.float64, copy=True).reshape(())
 
 
 def _merge(ours: Mapping[str, Any], saved: dict[str, Any]) -> dict[str, Any]:

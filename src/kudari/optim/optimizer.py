@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar, overload
 
 import torch
 from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
-from kudari.compile.notation import Rule
+from kudari.compile.notation import Rule, State
 from kudari.optim import hypers, loading
-from kudari.optim.binding import add_up_model_sums, is_dense
+from kudari.optim.binding import add_up_model_sums, is_dense, real
 from kudari.optim.bound_group import BoundGroup
-from kudari.optim.describe import docstring, program
 
 _T = TypeVar("_T")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
 
 class RuleOptimizer(torch.optim.Optimizer):
-    """Base of the optimizers; each class is made from a rule by :func:`make_class`.
+    """Base of the optimizers; each class is made from a rule by ``make_class``.
 
     Args:
         params: tensors, group dicts, or (name, tensor) pairs.
@@ -38,6 +37,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     _options: ClassVar[operator.itemgetter[str]]
     _switches: ClassVar[tuple[str, ...]]
     _optional: ClassVar[tuple[str, ...]]
+    _group_values: ClassVar[dict[str, Any]] = {}
     _couples: ClassVar[bool]
     _step_supports_amp_scaling = True
     grad_scale: Tensor | None
@@ -47,6 +47,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         values = dict(hypers.bind(self.rule, self._signature, (params, *args), kwargs))
         given = values.pop("params")
         hypers.check(self.rule, values)
+        values |= {r.name: r.start for r in self.rule.running} | self._group_values
         self._bound: dict[int, BoundGroup] = {}
         self._entries: list[dict[str, Any]] = []
         super().__init__(given, values)
@@ -113,6 +114,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         else:
             for part in bound:
                 part.run()
+        if self.rule.running:
+            for part, group in zip(bound, self.param_groups, strict=True):
+                part.advance(group)
         return loss
 
     def _prepared(self, index: int, group: dict[str, Any], scale: Tensor | None) -> BoundGroup:
@@ -157,6 +161,15 @@ class RuleOptimizer(torch.optim.Optimizer):
             for key, value in {**self.defaults, **hypers.COMMON}.items():
                 group.setdefault(key, value)
 
+    def _apply(
+        self, formula: str, group: dict[str, Any], gradient: Callable[[Tensor], Tensor | None]
+    ) -> None:
+        """Apply one of the rule's formulas beside the step to the tensors that ``gradient`` has one for."""
+        with torch.no_grad():
+            bound = BoundGroup(self, group, False, formula, gradient)
+            bound.prepare_first(group, None)
+            bound.run()
+
     def init_state(self, p: Tensor, group: dict[str, Any]) -> bool:
         """Give a tensor the states it lacks; True if it had none of the rule's own."""
         state = self.state[p]
@@ -167,13 +180,28 @@ class RuleOptimizer(torch.optim.Optimizer):
             if state.get(declared.key) is not None:
                 fresh = False
                 continue
-            state[declared.key] = torch.zeros_like(
-                p if is_dense(p) else p.contiguous(),
-                dtype=loading.state_dtype(p.dtype),
-                memory_format=torch.preserve_format,
-                requires_grad=False,
-            )
+            state[declared.key] = _first_value(declared, p, group)
         return fresh
+
+
+def _first_value(declared: State, p: Tensor, group: Mapping[str, Any]) -> Tensor:
+    """A state as it is before the first step."""
+    start = declared.init
+    if isinstance(start, str):
+        start = group.get(start, start)
+    if declared.scalar:
+        return torch.full((), float(start), dtype=torch.float64)
+    state = torch.zeros_like(
+        p if is_dense(p) else p.contiguous(),
+        dtype=loading.state_dtype(p.dtype),
+        memory_format=torch.preserve_format,
+        requires_grad=False,
+    )
+    if start == "copy":
+        return state.copy_(p.detach())
+    if start != "zeros":
+        real(state).fill_(float(start))  # of a complex tensor, both parts
+    return state
 
 
 def _without_dynamo(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -200,38 +228,3 @@ def _run_together(bound: list[BoundGroup]) -> None:
 
 
 _hooked_step = torch.optim.Optimizer.profile_hook_step(RuleOptimizer._step)
-
-
-def make_class(rule: Rule, module: str = __name__) -> type[RuleOptimizer]:
-    """Make the optimizer class of a rule.
-
-    Example:
-        >>> from kudari.compile.notation import Step, hyper, rule, sign
-        >>> @rule(name="SignSGD", source="Bernstein et al. 2018, signSGD")
-        ... def sign_sgd(p, g, *, lr=hyper(1e-3, at_least=0)):
-        ...     return Step(p=p - lr * sign(g))
-        >>> w = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
-        >>> w.grad = torch.tensor([0.5, -3.0])
-        >>> make_class(sign_sgd)([w], lr=0.25).step()
-        >>> w.data
-        tensor([ 0.7500, -1.7500])
-    """
-    options = [o.name for o in rule.options]
-    body = {
-        "rule": rule,
-        # `maximize` twice: an itemgetter of one key would not return a tuple.
-        "_options": operator.itemgetter("maximize", "maximize", *options),
-        "_switches": tuple({s.when for s in rule.states if s.when} - set(options)),
-        "_couples": bool(program(rule).sums),
-        "_optional": tuple(h.name for h in rule.hypers if h.optional),
-        "_signature": hypers.signature(rule),
-        "__signature__": hypers.signature(rule),
-        "__doc__": docstring(rule),
-        "__module__": module,
-    }
-    return type(rule.name, (RuleOptimizer,), body)
-
-
-def classes(rules: Sequence[Rule], module: str) -> dict[str, type[RuleOptimizer]]:
-    """The classes of several rules, by name."""
-    return {rule.name: make_class(rule, module) for rule in rules}

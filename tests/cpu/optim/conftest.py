@@ -23,6 +23,14 @@ def gradients(step, dtype=torch.float64, shapes=SHAPES):
     return found
 
 
+def build(name, params, **kw):
+    """One of our optimizers, ready to step."""
+    optimizer = getattr(kudari.optim, name)(params, **kw)
+    if hasattr(optimizer, "train"):
+        optimizer.train()
+    return optimizer
+
+
 def trajectory(make, steps=50, dtype=torch.float64, shapes=SHAPES, threads=1):
     torch.set_num_threads(threads)
     params = start(dtype, shapes)
@@ -37,4 +45,4 @@ def trajectory(make, steps=50, dtype=torch.float64, shapes=SHAPES, threads=1):
 
 @pytest.fixture
 def ours():
-    return lambda name, **kw: lambda params: getattr(kudari.optim, name)(params, **kw)
+    return lambda name, **kw: lambda params: build(name, params, **kw)

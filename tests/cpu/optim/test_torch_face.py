@@ -11,8 +11,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import kudari.optim
 from kudari.errors import HyperError, UnsupportedError
-from tests.cpu.optim.cases import CASES, IDS
-from tests.cpu.optim.conftest import gradients, start
+from tests.cpu.optim.cases import CASES, IDS, NEAR_TORCH, ONE_EACH_IDS
+from tests.cpu.optim.conftest import build, gradients, start
 
 every_case = pytest.mark.parametrize(("name", "kw"), CASES, ids=IDS)
 in_torch = [(n, kw) for n, kw in CASES if hasattr(torch.optim, n)]
@@ -31,7 +31,10 @@ def walk(optimizer, steps, first=0, dtype=torch.float32):
     return [p.detach().clone() for p in params]
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+TORCHS = ["SGD", "Adam", "AdamW", "Adagrad", "Adadelta", "RMSprop", "NAdam", "RAdam", "Adamax"]
+
+
+@pytest.mark.parametrize("name", TORCHS)
 def test_constructor_takes_torchs_arguments_in_torchs_order_with_torchs_defaults(name):
     import inspect
 
@@ -51,9 +54,10 @@ def test_checkpoints_of_torch_load_into_ours_and_training_goes_on(name, kw):
     params = [torch.nn.Parameter(p.detach().clone()) for p in theirs.param_groups[0]["params"]]
     ours = getattr(kudari.optim, name)(params)
     ours.load_state_dict(theirs.state_dict())
+    near = NEAR_TORCH.get(name, 1e-12)
     a, b = walk(theirs, 5, 5, torch.float64), walk(ours, 5, 5, torch.float64)
     for x, y in zip(a, b, strict=True):
-        torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(x, y, rtol=near, atol=near)
 
 
 @torch_case
@@ -63,9 +67,10 @@ def test_our_checkpoints_load_into_torch_and_training_goes_on(name, kw):
     params = [torch.nn.Parameter(p.detach().clone()) for p in ours.param_groups[0]["params"]]
     theirs = getattr(torch.optim, name)(params, foreach=False)
     theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
+    near = NEAR_TORCH.get(name, 1e-12)
     a, b = walk(ours, 5, 5, torch.float64), walk(theirs, 5, 5, torch.float64)
     for x, y in zip(a, b, strict=True):
-        torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(x, y, rtol=near, atol=near)
     keys = {key for s in theirs.state.values() for key in s}
     assert keys == {key for s in ours.state.values() for key in s}
 
@@ -73,7 +78,7 @@ def test_our_checkpoints_load_into_torch_and_training_goes_on(name, kw):
 @every_case
 def test_a_reloaded_optimizer_continues_bit_for_bit(name, kw):
     cls = getattr(kudari.optim, name)
-    first = cls(start(torch.float32, SHAPES), **kw)
+    first = build(name, start(torch.float32, SHAPES), **kw)
     walk(first, 4)
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
@@ -297,7 +302,8 @@ def test_grad_scaler_unscales_inside_the_step_and_skips_infinite_ones():
     assert scaled.state[a]["step"] == 2
 
 
-def test_sparse_gradients_equal_dense_ones_for_sgd_and_are_refused_elsewhere():
+@pytest.mark.parametrize(("name", "kw"), [("SGD", {"lr": 0.1, "momentum": 0.9}), ("Adagrad", {"lr": 0.1})])
+def test_sparse_gradients_equal_dense_ones_and_do_not_go_with_decay(name, kw):
     dense, sparse = (torch.nn.Parameter(torch.ones(5, 2)) for _ in range(2))
     for p, layout in ((dense, torch.strided), (sparse, torch.sparse_coo)):
         index = torch.tensor([[1, 3, 1]])
@@ -305,14 +311,20 @@ def test_sparse_gradients_equal_dense_ones_for_sgd_and_are_refused_elsewhere():
             index, torch.tensor([[1.0, 2], [3, 4], [5, 6]]), (5, 2), check_invariants=True
         )
         p.grad = g if layout is torch.sparse_coo else g.to_dense()
-        optimizer = kudari.optim.SGD([p], lr=0.1, momentum=0.9)
+        optimizer = getattr(kudari.optim, name)([p], **kw)
         optimizer.step()
         optimizer.step()
     assert torch.equal(dense.detach(), sparse.detach())
     with pytest.raises(RuntimeError, match=r"weight_decay"):
-        kudari.optim.SGD([sparse], weight_decay=0.1).step()
-    with pytest.raises(UnsupportedError, match=r"AdamW cannot use a sparse gradient"):
-        kudari.optim.AdamW([sparse]).step()
+        getattr(kudari.optim, name)([sparse], weight_decay=0.1).step()
+
+
+@pytest.mark.parametrize("name", [n for n in ONE_EACH_IDS if n not in ("SGD", "Adagrad")])
+def test_sparse_gradients_are_refused_by_name_elsewhere(name):
+    p = torch.nn.Parameter(torch.ones(5, 2))
+    p.grad = torch.ones(5, 2).to_sparse()
+    with pytest.raises(UnsupportedError, match=f"{name} cannot use a sparse gradient"):
+        build(name, [p]).step()
 
 
 REFUSED = [
@@ -325,6 +337,28 @@ REFUSED = [
     ("Lion", {"lr": "fast"}, "Lion: lr='fast' is not allowed; expected a number with lr >= 0"),
     ("Lion", {"lr": torch.ones(2)}, "expected a number or a tensor with one element"),
     ("AdamW", {"amsgrad": "yes"}, "AdamW: amsgrad='yes' is not allowed; expected False or True"),
+    ("Adadelta", {"rho": 1.5}, "Adadelta: rho=1.5 is not allowed; expected 0 <= rho <= 1"),
+    (
+        "NAdam",
+        {"momentum_decay": -1},
+        "NAdam: momentum_decay=-1 is not allowed; expected momentum_decay >= 0",
+    ),
+    (
+        "AdEMAMix",
+        {"betas": (0.9, 0.9, 1.0)},
+        "AdEMAMix: betas[2]=1.0 is not allowed; expected 0 <= betas[2] < 1",
+    ),
+    (
+        "AdEMAMix",
+        {"beta3_warmup": -1},
+        "AdEMAMix: beta3_warmup=-1 is not allowed; expected beta3_warmup >= 0",
+    ),
+    ("ADOPT", {"clip_exp": -1}, "ADOPT: clip_exp=-1 is not allowed; expected clip_exp >= 0"),
+    ("AdamAtan2", {"b": -1}, "AdamAtan2: b=-1 is not allowed; expected b >= 0"),
+    ("SophiaG", {"bs": 0}, "SophiaG: bs=0 is not allowed; expected bs > 0"),
+    ("SophiaH", {"probe": "cauchy"}, "SophiaH: probe='cauchy' is not allowed; expected 'rademacher' or"),
+    ("ScheduleFreeSGD", {"momentum": 0.0}, "momentum=0.0 is not allowed; expected 0 < momentum < 1"),
+    ("ScheduleFreeAdamW", {"betas": (0.0, 0.9)}, "betas[0]=0.0 is not allowed; expected 0 < betas[0] < 1"),
     ("AdamW", {"differentiable": True}, "AdamW: differentiable=True is not allowed; expected False"),
 ]
 

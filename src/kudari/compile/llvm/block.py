@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterable
 
 from kudari.compile.expression import Expr, walk
+from kudari.compile.llvm.atan2 import atan2
 from kudari.compile.program import BYTES, Float
 from kudari.errors import CompileError
 
@@ -99,6 +100,8 @@ class Block:
             return self.emit(f"select {self.mask} {condition}, {kind} {args[1]}, {kind} {args[2]}")
         if item.op == "sign":
             return self._sign(args[0])
+        if item.op == "atan2":
+            return atan2(self, args[0], args[1])
         raise CompileError(f"The CPU printer has no {item.op!r}.", fix="Use the eager backend for this rule.")
 
     def _sign(self, x: str) -> str:

@@ -31,6 +31,7 @@ CONTEXT = {
     "sizes": 12,  # double[tensors]: number of elements
     "first_pass": 13,
     "end_pass": 14,  # passes first_pass <= k < end_pass are run
+    "cells": 15,  # i64[tensors][cells]: address of each number kept for a tensor, a float64
     "next": 16,  # the next task to take
 }
 CONTEXT_WORDS = 24
@@ -156,12 +157,26 @@ done:
 }}"""
 
 
+def _cell(program: Program, index: int, block: Block) -> str:
+    """Where a tensor's number is kept from step to step."""
+    row = block.emit(f"mul i64 %k, {len(program.cells)}")
+    place = block.emit(f"add i64 {row}, {index}")
+    pointer = block.emit(f"getelementptr ptr, ptr %cells, i64 {place}")
+    return block.emit(f"load ptr, ptr {pointer}, align 8")
+
+
 def _numbers(program: Program, number: int, block: Block) -> None:
     """Compute a tensor's numbers for a pass and store them in its row."""
     part = program.passes[number]
     base = base_type(program)
     known: dict[Expr, str] = {}
-    inputs = {e.name: e for e in walk(part.scalars) if e.op == "hyper"}
+    new_cells = program.cells if number == len(program.passes) - 1 else ()
+    roots = (*part.scalars, *(e for _, e in new_cells))
+    inputs = {e.name: e for e in walk(roots) if e.op == "hyper"}
+    cell_pointers = {name: _cell(program, index, block) for index, (name, _) in enumerate(program.cells)}
+    for name, pointer in cell_pointers.items():
+        if name in inputs:
+            known[inputs[name]] = block.emit(f"load double, ptr {pointer}, align 8")
     for index, name in enumerate(program.hypers):
         if name in inputs and name != "t":
             pointer = block.emit(f"getelementptr double, ptr %hypers, i64 {index}")
@@ -175,7 +190,9 @@ def _numbers(program: Program, number: int, block: Block) -> None:
         known[inputs["numel"]] = block.emit(f"load double, ptr {pointer}, align 8")
     if "t" in inputs:
         known[inputs["t"]] = "%t"
-    values = block.compute(part.scalars, known)
+    values = block.compute(roots, known)
+    for name, expr in new_cells:
+        block.lines.append(f"store double {values[expr]}, ptr {cell_pointers[name]}, align 8")
     for index, item in enumerate(part.scalars):
         name = values[item]
         if item.op in COMPARE:
@@ -210,7 +227,9 @@ def _prologue(program: Program, number: int, declared: set[str]) -> str:
     own = {e.name for e in walk(part.scalars) if e.op == "hyper"} - {*program.hypers}
     size = len(part.scalars) * (8 if base == "double" else 4)
     declared.add("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-    shared = "%same.t" if not own else "false"  # numbers of the tensor itself cannot be another's
+    shared = (
+        "false" if own or program.cells else "%same.t"
+    )  # numbers of the tensor itself cannot be another's
     return f"""
 define internal void @prologue{number}(ptr %context) #0 {{
 entry:
@@ -220,6 +239,7 @@ entry:
 {_pointer("counters")}
 {_pointer("sums")}
 {_pointer("sizes")}
+{_pointer("cells")}
   %some = icmp sgt i64 %tensors, 0
   br i1 %some, label %each, label %done
 each:

@@ -1,0 +1,49 @@
+"""From a rule to its optimizer class."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+from kudari.compile.notation import Rule
+from kudari.optim import hypers
+from kudari.optim.describe import docstring, program
+from kudari.optim.faces import FACES
+from kudari.optim.optimizer import RuleOptimizer
+
+
+def make_class(rule: Rule, module: str = __name__) -> type[RuleOptimizer]:
+    """Make the optimizer class of a rule.
+
+    Example:
+        >>> import torch
+        >>> from kudari.compile.notation import Step, hyper, rule, sign
+        >>> @rule(name="SignSGD", source="Bernstein et al. 2018, signSGD")
+        ... def sign_sgd(p, g, *, lr=hyper(1e-3, at_least=0)):
+        ...     return Step(p=p - lr * sign(g))
+        >>> w = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        >>> w.grad = torch.tensor([0.5, -3.0])
+        >>> make_class(sign_sgd)([w], lr=0.25).step()
+        >>> w.data
+        tensor([ 0.7500, -1.7500])
+    """
+    options = [o.name for o in rule.options]
+    body = {
+        "rule": rule,
+        # `maximize` twice: an itemgetter of one key would not return a tuple.
+        "_options": operator.itemgetter("maximize", "maximize", *options),
+        "_switches": tuple({s.when for s in rule.states if s.when} - set(options)),
+        "_couples": bool(program(rule).sums),
+        "_optional": tuple(h.name for h in rule.hypers if h.optional),
+        "_signature": hypers.signature(rule),
+        "__signature__": hypers.signature(rule),
+        "__doc__": docstring(rule),
+        "__module__": module,
+    }
+    base = next((face for formula, face in FACES.items() if formula in dict(rule.formulas)), RuleOptimizer)
+    return type(rule.name, (base,), body)
+
+
+def classes(rules: Sequence[Rule], module: str) -> dict[str, type[RuleOptimizer]]:
+    """The classes of several rules, by name."""
+    return {rule.name: make_class(rule, module) for rule in rules}
