@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 from kudari.compile.expression import Expr, hyper, slot, walk
@@ -88,9 +86,9 @@ def trace(
     given |= {h.name: _argument(h, config) for h in rule.hypers}
     given |= {o.name: config[o.name] for o in rule.options}
     given |= {r.name: hyper(r.name) for r in rule.running}
-    step, local = _call(function, {name: given[name] for name in taken})
+    step = function(**{name: given[name] for name in taken})
     _check(rule, step, active, formula)
-    names = tuple((k, v) for k, v in local.items() if isinstance(v, Expr) and v is not inputs.get(k))
+    names = tuple((k, v) for k, v in step.names.items() if isinstance(v, Expr) and v is not inputs.get(k))
     numbers = [n for h in rule.hypers if h.name in taken and given[h.name] is not None for n in parts(h)]
     numbers += [r.name for r in rule.running if r.name in taken]
     return Trace(
@@ -107,23 +105,6 @@ def trace(
 def _gradient(maximize: bool, unscale: bool) -> Expr:
     g = slot("g") / hyper("grad_scale") if unscale else slot("g")
     return -g if maximize else g
-
-
-def _call(function: Callable[..., Step], arguments: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
-    """Call the rule and read its local variables as it returns: they name the steps of the formula."""
-    local: dict[str, Any] = {}
-
-    def watch(frame: FrameType, event: str, _: Any) -> None:
-        if event == "return" and frame.f_code is function.__code__:
-            local.update(frame.f_locals)
-
-    before = sys.getprofile()
-    sys.setprofile(watch)
-    try:
-        step = function(**arguments)
-    finally:
-        sys.setprofile(before)
-    return step, local
 
 
 def _check(rule: Rule, step: Step, active: tuple[State, ...], formula: str) -> None:

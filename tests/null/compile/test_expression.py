@@ -118,3 +118,10 @@ def test_notation_rules_and_lowering_load_no_torch():
     code = "import sys, kudari.compile.llvm, kudari.rules.adamw; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_tracing_works_under_a_profiler():
+    import cProfile
+
+    found = cProfile.Profile().runcall(trace, make(lambda p, g: Step(p=p - g)), {})
+    assert found.outputs[0][0] == "p"

@@ -1,0 +1,137 @@
+"""What a rule declares about its arguments: hyper-parameters, options, states and running numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """A hyper-parameter: a number that may change at every step.
+
+    Attributes:
+        default: default value; a tuple for one with several parts, such as ``betas``.
+        at_least, at_most: closed bounds. below, above: open bounds. None for no bound.
+        symbol: LaTeX, empty for the common one.
+        name: filled in from the rule's signature.
+        keyword_only: not part of the positional order of the constructor.
+        optional: None is allowed and means "off".
+    """
+
+    default: float | tuple[float, ...] | None
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    symbol: str = ""
+    name: str = ""
+    keyword_only: bool = False
+    optional: bool = False
+
+    def range_text(self, label: str) -> str:
+        """The allowed range as people write it: ``0 <= betas[0] < 1``."""
+        left = f"{self.at_least:g} <= " if self.at_least is not None else ""
+        left = f"{self.above:g} < " if self.above is not None else left
+        right = f" <= {self.at_most:g}" if self.at_most is not None else ""
+        right = f" < {self.below:g}" if self.below is not None else right
+        if left and not right:
+            sign_ = ">=" if self.at_least is not None else ">"
+            bound = self.at_least if self.at_least is not None else self.above
+            return f"{label} {sign_} {bound:g}"
+        return f"{left}{label}{right}"
+
+    def allows(self, value: float) -> bool:
+        """Whether one number lies in the range; NaN never does."""
+        return not (
+            math.isnan(value)
+            or (self.at_least is not None and value < self.at_least)
+            or (self.at_most is not None and value > self.at_most)
+            or (self.above is not None and value <= self.above)
+            or (self.below is not None and value >= self.below)
+        )
+
+
+@dataclass(frozen=True)
+class Option:
+    """A choice that changes the formula, known when the rule is traced: a flag, or one of several names."""
+
+    default: bool | str | None
+    choices: tuple[bool | str | None, ...] = (False, True)
+    name: str = ""
+    keyword_only: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """A tensor kept from step to step, shaped like the parameter, or one number for each tensor.
+
+    Attributes:
+        key: name in ``optimizer.state`` and in checkpoints.
+        when: name of the option (or hyper-parameter) without which the state does not exist.
+        non_negative: never below zero, so an unsigned 8-bit code may hold it.
+        init: ``"zeros"``, ``"copy"`` (of the parameter), the name of a hyper-parameter, or a number.
+        scalar: one number for the whole tensor, kept as a 0-d float64 tensor.
+        changed_by: the formula beside the step that gives it new values; empty for the step itself.
+        name: filled in from the rule's signature.
+    """
+
+    key: str
+    when: str = ""
+    non_negative: bool = False
+    init: str | float = "zeros"
+    scalar: bool = False
+    changed_by: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A number kept in the parameter group from step to step; the rule gives it a new value each step.
+
+    Attributes:
+        start: its first value; a whole number stays one.
+        name: filled in from the rule's signature; its key in the group and in checkpoints.
+    """
+
+    start: float
+    name: str = ""
+
+
+def hyper(
+    default: float | tuple[float, ...] | None,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    symbol: str = "",
+    keyword_only: bool = False,
+    optional: bool = False,
+) -> Any:
+    """Declare a hyper-parameter as the default of a keyword-only argument; see :class:`Hyper`."""
+    return Hyper(default, at_least, at_most, above, below, symbol, "", keyword_only, optional)
+
+
+def option(default: bool | str | None, *choices: bool | str | None, keyword_only: bool = False) -> Any:
+    """Declare an option as the default of a keyword-only argument; see :class:`Option`."""
+    return Option(default, choices or (False, True), "", keyword_only)
+
+
+def state(
+    key: str,
+    *,
+    when: str = "",
+    non_negative: bool = False,
+    init: str | float = "zeros",
+    scalar: bool = False,
+    changed_by: str = "",
+) -> Any:
+    """Declare a state as the default of a positional argument; see :class:`State`."""
+    return State(key, when, non_negative, init, scalar, changed_by)
+
+
+def running(start: float) -> Any:
+    """Declare a number of the group as the default of a keyword-only argument; see :class:`Running`."""
+    return Running(start)
