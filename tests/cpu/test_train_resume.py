@@ -220,7 +220,7 @@ def test_checkpoints_hold_no_pickles_and_refuse_what_would_need_one(tmp_path):
 
     run = quiet_fit(network(), points(), points(20, 1), steps=5, out=tmp_path / "run")
     suffixes = {path.suffix for path in run.dir.path.rglob("*") if path.is_file()}
-    assert suffixes == {".safetensors", ".json", ".jsonl", ".yaml", ".html"}
+    assert suffixes == {".safetensors", ".json", ".jsonl", ".yaml"}
     with pytest.raises(CheckpointError, match=r"optimizer\.hook is a function"):
         save_checkpoint(tmp_path, Checkpoint(1, 0, 0.0, {}, {}, {"hook": lambda: None}))
 

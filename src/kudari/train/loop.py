@@ -15,11 +15,13 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from kudari.train.averaging import averaged_weights, set_mode, warn_of_batch_norm
 from kudari.train.evaluation import evaluate, finish, metric_sums
 from kudari.train.feeds import Batch
 from kudari.train.ledger import LossLedger
 from kudari.train.metrics import Metric, loss_metric
 from kudari.train.progress import Now
+from kudari.train.sources import EvaluationSet
 from kudari.train.state import Parts, Plan, State, best_by
 from kudari.train.stepper import Stepper
 from kudari.train.update import current_rate
@@ -56,6 +58,8 @@ class Loop:
         """Train on a stream of steps that begins at ``state.step``."""
         state, plan, stop = self.state, self.plan, self.parts.stop
         self.parts.model.train()
+        set_mode(self.parts.optimizer, training=True)
+        warn_of_batch_norm(self.parts.model, self.parts.optimizer)
         if state.step and state.evaluated_step != state.step and self._evaluation_due():
             self._evaluate()  # the session before was stopped in the middle of it
         while state.step < plan.steps and not stop.is_set() and state.status == "finished":
@@ -64,6 +68,7 @@ class Loop:
         if stop.is_set() and state.status == "finished" and not self._complete():
             state.status = "interrupted"
         self.save()
+        set_mode(self.parts.optimizer, training=False)
         state.seconds = self._seconds()
         self._redraw()
 
@@ -161,14 +166,17 @@ class Loop:
         self.parts.log.write("event", state.step, {"name": "failed", "text": state.message})
 
     def _evaluate(self) -> None:
+        assert self.parts.valid is not None
+        if self._read_losses():
+            with averaged_weights(self.parts.optimizer):
+                self._judge(self.parts.valid)
+
+    def _judge(self, valid: EvaluationSet) -> None:
         state, parts = self.state, self.parts
-        assert parts.valid is not None
-        if not self._read_losses():
-            return
         values = evaluate(
             parts.model,
             (loss_metric(parts.loss), *parts.metrics),
-            parts.valid,
+            valid,
             precision=parts.precision or nullcontext,
             stopped=parts.stop.is_set,
             units=parts.units,
