@@ -60,7 +60,7 @@ class DataTracker:
         self.iterators: dict[int, tuple[LoaderRecord, float]] = {}
         self.loaded: list[dict[str, Any]] = []
         self.probing = True
-        self.recent_outputs: dict[int, tuple[Root, int]] = {}
+        self.recent_outputs: dict[int, tuple[Root, int, weakref.ref[Any]]] = {}
         roots.watchers.append(self.called)
 
     # -- rows -------------------------------------------------------------------------------------
@@ -73,14 +73,16 @@ class DataTracker:
         root = call.root
         if call.grad and self.recent_outputs:
             fed = self.recent_outputs.get(x.data_ptr())
-            if fed is not None and fed[1] == call.tick and fed[0].passes:
-                fed[0].passes[-1].feeds_training = True
-            if fed is not None and fed[0].current is not None:
-                fed[0].current.feeds_training = True
+            # An output that is gone may have left its address to an unrelated tensor.
+            if fed is not None and fed[2]() is not None:
+                if fed[1] == call.tick and fed[0].passes:
+                    fed[0].passes[-1].feeds_training = True
+                if fed[0].current is not None:
+                    fed[0].current.feeds_training = True
         if not call.grad and isinstance(result, torch.Tensor):
             if len(self.recent_outputs) > 50:
                 self.recent_outputs.clear()
-            self.recent_outputs[result.data_ptr()] = (root, call.tick)
+            self.recent_outputs[result.data_ptr()] = (root, call.tick, weakref.ref(result))
         if call.grad and call.training and root.calls <= 40:
             self._note_ids(root, x)
             if self.probing and root.kept is None:

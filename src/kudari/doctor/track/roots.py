@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from kudari.doctor.observe.stream import Stream
-from kudari.doctor.places import Site, call_chain, user_site
+from kudari.doctor.places import Site, call_chain, is_user, user_site
 from kudari.doctor.track.counting import Hits
 from kudari.doctor.track.optimizers import OptimizerRecord, OptimizerTracker
 
@@ -93,6 +93,8 @@ class Root:
         self.off_after_pass = False
         self.off_site: Site | None = None
         self.training_site: Site | None = None
+        init = getattr(type(module).__init__, "__code__", None)
+        self.init_site = Site(init, 0) if init is not None and is_user(init) else None
         self.last_was_eval_pass = False
         self.passes: list[EvalPass] = []
         self.current: EvalPass | None = None
@@ -241,6 +243,8 @@ class RootTracker:
             if found:
                 self.last_root = root
                 self.open_calls.append(weakref.ref(call))
+                if root.training_site is None and call.training:
+                    root.training_site = user_site()
                 if not call.training:
                     root.eval_grad.hit(call.tick)
                     root.eval_grad_site = root.eval_grad_site or user_site()
