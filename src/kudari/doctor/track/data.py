@@ -60,6 +60,7 @@ class DataTracker:
         self.iterators: dict[int, tuple[LoaderRecord, float]] = {}
         self.loaded: list[dict[str, Any]] = []
         self.probing = True
+        self.last_rows: set[int] = set()
         self.recent_outputs: dict[int, tuple[Root, int, weakref.ref[Any]]] = {}
         roots.watchers.append(self.called)
 
@@ -124,12 +125,15 @@ class DataTracker:
             if len(seen) > MAX_ROWS:
                 return
             before = len(seen)
-            seen.update(self._hash(x))
+            self.last_rows = set(self._hash(x))
+            seen.update(self.last_rows)
             self.hashed_calls[key] = self.hashed_calls.get(key, 0) + 1
             self.fresh_calls[key] = 0 if len(seen) > before else self.fresh_calls.get(key, 0) + 1
         elif not call.grad and root.current is not None and len(root.passes) < 10 and key in self.rows:
             current = root.current
             hashes = self._hash(x)
+            if self.last_rows.issuperset(hashes):
+                return  # the batch that was just trained on: a training score
             current.rows_hashed += len(hashes)
             current.rows_seen += sum(h in self.rows[key] for h in hashes)
             current.row_keys.update(hashes if len(current.row_keys) < MAX_ROWS else ())

@@ -255,7 +255,7 @@ class RootTracker:
                 root.normalises_first = root.normalises_first or probe.normalised
         else:
             self._end_eval_call(root, call, result, probe)
-            if norm and root.current is not None and norm[0].running_mean._version != norm[1]:
+            if norm and root.current is not None and _batches(norm[0]) != norm[1]:
                 root.current.updated = True
         for watcher in self.watchers:
             watcher(call, args, kwargs, result)
@@ -302,7 +302,7 @@ class RootTracker:
             norm = next((m for ref in root.moving_norms if (m := ref()) is not None and m.training), None)
             if norm is not None:
                 current.reestimates = norm.momentum is None
-                call.chain = (*call.chain, norm, norm.running_mean._version)
+                call.chain = (*call.chain, norm, _batches(norm))
 
     def _end_eval_call(self, root: Root, call: Call, result: Any, probe: Probe | None) -> None:
         current = root.current
@@ -421,6 +421,12 @@ class _Arrival:
 
     def __call__(self, grad: Any) -> None:  # noqa: ARG002
         self.tracker.arrived(self.call)
+
+
+def _batches(norm: Any) -> int:
+    """Version of a norm's counter of batches, which moves with its statistics (theirs does not)."""
+    counter = norm.num_batches_tracked
+    return 0 if counter is None else int(counter._version)
 
 
 def _tensors(result: Any, depth: int = 2) -> list[Any]:
