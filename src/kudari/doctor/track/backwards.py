@@ -65,6 +65,8 @@ class BackwardTracker:
         self.stream = stream
         self.sites: dict[Site | None, BackwardSite] = {}
         self.total = 0
+        self.sampled_steps = 0
+        self._last_sampled = -1
         self.readers: list[Any] = []
         self.known_leaf: Any = lambda tensor: isinstance(tensor, torch.nn.Parameter)
         self.on_nonfinite: Any = None
@@ -79,6 +81,9 @@ class BackwardTracker:
         record.count += 1
         self.total += 1
         event.index = self.total
+        if self.stream.sampled and self.stream.tick != self._last_sampled:
+            self._last_sampled = self.stream.tick
+            self.sampled_steps += 1
         loss = tensors if isinstance(tensors, torch.Tensor) else None
         if loss is None:
             tensors = list(tensors)

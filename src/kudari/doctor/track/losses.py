@@ -61,7 +61,7 @@ class LossTracker:
         self.reads: dict[Site | None, Hits] = {}
         self.read_total = 0
         self.dropout_in_eval: dict[Site | None, Hits] = {}
-        self.class_sites: dict[Site | None, str] = {}
+        self.evaluations: list[list[Any]] = []
 
     # -- the loss functions -----------------------------------------------------------------------
 
@@ -78,8 +78,10 @@ class LossTracker:
         grad = torch.is_grad_enabled() and x.requires_grad
         record.grad_calls += grad
         crashed = value is None
-        if not crashed and (record.calls > LOOKED_FIRST and record.calls % LOOKED_EVERY):
+        if grad and record.calls > LOOKED_FIRST and record.calls % LOOKED_EVERY:
             return
+        if not grad and not crashed and not torch.is_grad_enabled():
+            self._note_evaluation(value)
         if not isinstance(y, torch.Tensor) or not (grad or crashed):
             return
         self.stream.quiet += 1
@@ -96,6 +98,17 @@ class LossTracker:
                 record.first_loss = (self.stream.tick, float(value.detach()))
         finally:
             self.stream.quiet -= 1
+
+    def _note_evaluation(self, value: Any) -> None:
+        if value.numel() != 1 or value.device.type != "cpu" or len(self.evaluations) > 5000:
+            return
+        self.stream.quiet += 1
+        number = float(value.detach())
+        self.stream.quiet -= 1
+        if not self.evaluations or self.evaluations[-1][0] != self.stream.tick:
+            self.evaluations.append([self.stream.tick, 0.0, 0])
+        self.evaluations[-1][1] += number
+        self.evaluations[-1][2] += 1
 
     def _look_cross_entropy(self, r: LossSite, x: Any, y: Any, args: Any, kwargs: dict[str, Any]) -> None:
         tick = self.stream.tick

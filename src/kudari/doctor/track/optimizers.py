@@ -63,6 +63,8 @@ class OptimizerRecord:
         self.start_versions: list[int] = []
         self.stateful = "SGD" not in self.kind
         self.hyper: dict[str, Any] = {}
+        self.decayed_vectors: list[int] | None = None
+        self.decay = 0.0
         self.sees_groups(optimizer)
         self.start_versions = [p._version for p in self.params]
         self.changed = False
@@ -93,6 +95,9 @@ class OptimizerRecord:
         if optimizer.param_groups:
             group = optimizer.param_groups[0]
             self.hyper = {k: v for k, v in group.items() if isinstance(v, (int, float, bool, tuple))}
+            vectors = [id(p) for g in optimizer.param_groups if g.get("weight_decay") for p in g["params"] if p.dim() < 2]
+            self.decayed_vectors = vectors
+            self.decay = max((float(g.get("weight_decay") or 0.0) for g in optimizer.param_groups), default=0.0)
             self.stateful = "SGD" not in self.kind or bool(group.get("momentum"))
 
     # -- events -----------------------------------------------------------------------------------

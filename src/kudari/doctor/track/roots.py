@@ -83,6 +83,7 @@ class Root:
         ]
         self.frozen_everywhere = bool(self.norms) and len(self.frozen_norms) == len(self.norms)
         self.has_drops = bool(self.drops)
+        self.norm_layers = len(self.norms) + sum(isinstance(m, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)) for m in inner)
         self.drops, self.norms = [], []
         self.calls = self.grad_calls = self.training_calls = 0
         self.eval_grad = Hits()
