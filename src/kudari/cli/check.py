@@ -13,7 +13,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the findings as JSON")
     parser.add_argument("--sarif", type=Path, metavar="OUT", help="write the findings as SARIF 2.1.0")
     parser.add_argument("--ignore", action="append", default=[], metavar="SLUG", help="leave out a finding")
-    parser.add_argument("--baseline", type=Path, metavar="FILE", help="leave out the findings listed in this file")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="leave out the findings listed in this file"
+    )
     parser.add_argument("--write-baseline", type=Path, metavar="FILE", help="list today's findings in a file")
     parser.add_argument("path", type=Path, help="a Python file or a folder")
 

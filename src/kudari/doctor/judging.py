@@ -17,7 +17,20 @@ if TYPE_CHECKING:
     from kudari.doctor.track.roots import Root
     from kudari.doctor.track.run import RunFacts
 
-__all__ = ["Curve", "constant_loss", "few", "main_curve", "median", "names_of", "place", "roots_of", "slope", "stepped", "subjects_of", "where"]
+__all__ = [
+    "Curve",
+    "constant_loss",
+    "few",
+    "main_curve",
+    "median",
+    "names_of",
+    "place",
+    "roots_of",
+    "slope",
+    "stepped",
+    "subjects_of",
+    "where",
+]
 
 
 def median(values: Iterable[float]) -> float:

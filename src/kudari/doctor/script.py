@@ -49,7 +49,9 @@ def visit(
         source = script.read_bytes()
         code = compile(source, str(script), "exec")
     except OSError as error:
-        raise ArgumentError(f"{script} cannot be read: {error.strerror}.", fix="Pass the path of a script.") from error
+        raise ArgumentError(
+            f"{script} cannot be read: {error.strerror}.", fix="Pass the path of a script."
+        ) from error
     except (SyntaxError, ValueError) as error:
         raise ArgumentError(f"{script} is not valid Python: {error}.") from error
     main = ModuleType("__main__")

@@ -79,7 +79,9 @@ def watch(
         ['missing-zero-grad']
     """
     if every < 1:
-        raise ArgumentError(f"every={every} is below 1.", fix="Pass the steps between two samples, such as 25.")
+        raise ArgumentError(
+            f"every={every} is below 1.", fix="Pass the steps between two samples, such as 25."
+        )
     run = RunFacts(every)
     for subject in subjects:
         _introduce(run, subject)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place, stepped, subjects_of
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.protocol import read_accumulation_not_averaged
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_WINDOWS = 3
 MIN_SHARE = 0.8
@@ -65,6 +73,7 @@ ILLNESS = Illness(
         unless="the rate was chosen for the sum",
     ),
     judge=judge,
+    read=read_accumulation_not_averaged,
     runs=Runs(_LOOP, (("    loss.backward()", "    (loss / 4).backward()"),),
               _LOOP.replace("net(x), x[:, :1])", "net(x), x[:, :1], reduction='sum') / 64")),
 )  # fmt: skip

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import where
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.losses import read_batch_mixing
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 RELATIVE_CHANGE = 1e-4
 
@@ -63,6 +71,7 @@ ILLNESS = Illness(
         unless="samples are meant to interact, as nodes of a graph or elements of a set",
     ),
     judge=judge,
+    read=read_batch_mixing,
     runs=Runs(_RUN, (("nn.RNN(4, 8)", "nn.RNN(4, 8, batch_first=True)"),),
               _RUN.replace("self.rnn(x)[0][:, -1]", "self.rnn(x.transpose(0, 1))[0][-1]")),
 )  # fmt: skip

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.protocol import read_clip_before_backward
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CLIPS = 3
 MIN_SHARE = 0.8
@@ -53,11 +61,15 @@ ILLNESS = Illness(
         unless="only the norm is wanted; then pass max_norm=float('inf')",
     ),
     judge=judge,
+    read=read_clip_before_backward,
     runs=Runs(
         _LOOP,
         (
             ("    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)\n", ""),
-            ("    opt.step()\n", "    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)\n    opt.step()\n"),
+            (
+                "    opt.step()\n",
+                "    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)\n    opt.step()\n",
+            ),
         ),
         _LOOP.replace(", 1.0)", ", float('inf'))"),
     ),

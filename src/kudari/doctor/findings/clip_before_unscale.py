@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.protocol import read_clip_before_unscale
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CLIPS = 3
 MIN_SHARE = 0.5
@@ -57,6 +65,7 @@ ILLNESS = Illness(
         unless="the limit was multiplied by the scale",
     ),
     judge=judge,
+    read=read_clip_before_unscale,
     runs=Runs(
         _LOOP,
         (("    torch.nn.utils", "    scaler.unscale_(opt)\n    torch.nn.utils"),),

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CLASSES = 3
 MIN_ROWS = 8
@@ -17,7 +24,11 @@ def judge(run: RunFacts) -> Verdict:
     found, looked = [], False
     for s in run.losses.sites.values():
         batches = [b for b in s.batches if sum(b.values()) >= MIN_ROWS]
-        if s.name not in ("cross_entropy", "nll_loss") or s.classes < MIN_CLASSES or len(batches) < MIN_BATCHES:
+        if (
+            s.name not in ("cross_entropy", "nll_loss")
+            or s.classes < MIN_CLASSES
+            or len(batches) < MIN_BATCHES
+        ):
             continue
         looked = True
         classes = {c for b in batches for c in b}
@@ -70,5 +81,9 @@ ILLNESS = Illness(
         unless="batches are drawn per class on purpose",
     ),
     judge=judge,
-    runs=Runs(_RUN, (("torch.arange(240)", "torch.randperm(240)"),), _RUN.replace("repeat_interleave(80)", "repeat(80)")),
+    runs=Runs(
+        _RUN,
+        (("torch.arange(240)", "torch.randperm(240)"),),
+        _RUN.replace("repeat_interleave(80)", "repeat(80)"),
+    ),
 )

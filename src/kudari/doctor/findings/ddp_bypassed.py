@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Skipped, Verdict
 from kudari.doctor.judging import where
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.modes import read_ddp_bypassed
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CALLS = 10
 
@@ -39,4 +47,5 @@ ILLNESS = Illness(
         unless="the processes are meant to train alone",
     ),
     judge=judge,
+    read=read_ddp_bypassed,
 )

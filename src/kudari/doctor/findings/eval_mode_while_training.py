@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import where
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.modes import read_eval_mode_while_training
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CALLS = 10
 MIN_SHARE = 0.25
@@ -32,7 +40,9 @@ def judge(run: RunFacts) -> Verdict:
                 where(site),
                 off.evidence(training_calls=root.training_calls, eval_passes=len(root.passes)),
                 label=f"in eval mode in {off.count} of {root.training_calls} training calls",
-                severity=None if root.training_on or any(mode for _, mode in root.mode_switches) else "warning",
+                severity=None
+                if root.training_on or any(mode for _, mode in root.mode_switches)
+                else "warning",
                 subjects=frozenset([root.key]),
             )
         )
@@ -75,6 +85,7 @@ ILLNESS = Illness(
         unless="training in eval mode is meant; then call model.eval() once, before training",
     ),
     judge=judge,
+    read=read_eval_mode_while_training,
     runs=Runs(
         _RUN,
         (("    for step in range(12):\n", "    net.train()\n    for step in range(12):\n"),),

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.modes import read_grad_enabled_in_eval
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CALLS = 8
 
@@ -68,11 +76,12 @@ ILLNESS = Illness(
         unless="the gradients are read by other means",
     ),
     judge=judge,
+    read=read_grad_enabled_in_eval,
     runs=Runs(
         _RUN,
         (("def evaluate", "@torch.no_grad()\ndef evaluate"),),
-        _RUN.replace("    for _ in range(6):\n", "    for _ in range(6):\n        torch.set_grad_enabled(False)\n").replace(
-            "    net.train()\n", "    net.train()\n    torch.set_grad_enabled(True)\n"
-        ),
+        _RUN.replace(
+            "    for _ in range(6):\n", "    for _ in range(6):\n        torch.set_grad_enabled(False)\n"
+        ).replace("    net.train()\n", "    net.train()\n    torch.set_grad_enabled(True)\n"),
     ),
 )

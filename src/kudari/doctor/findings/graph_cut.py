@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import few, names_of, place, stepped, subjects_of, where
 from kudari.doctor.static.cuts import first_cut
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.modes import read_graph_cut
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_LEAF = 5
 MIN_STEPS = 10
@@ -41,7 +49,12 @@ def judge(run: RunFacts) -> Verdict:
                 f"{len(cut)} of {len(r.ids)} parameters of {r.kind} never get a gradient, though their layers run: "
                 f"{few(names)}",
                 spot,
-                {"count": max(r.steps, r.attempts), "first_step": 0, "parameters": names[:10], "cut": first_cut(spot)},
+                {
+                    "count": max(r.steps, r.attempts),
+                    "first_step": 0,
+                    "parameters": names[:10],
+                    "cut": first_cut(spot),
+                },
                 label="does not reach them",
                 subjects=subjects_of(run, r),
             )
@@ -92,6 +105,7 @@ ILLNESS = Illness(
         unless="the gradient is stopped on purpose; then leave the parameters out of the optimizer",
     ),
     judge=judge,
+    read=read_graph_cut,
     runs=Runs(
         _RUN,
         ((".detach()", ""),),

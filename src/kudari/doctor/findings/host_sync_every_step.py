@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.modes import read_host_sync
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_STEPS = 10
 READS_PER_STEP = 5
@@ -56,6 +64,7 @@ ILLNESS = Illness(
         unless="the run is on the CPU only",
     ),
     judge=judge,
+    read=read_host_sync,
     runs=Runs(
         _LOOP,
         (("    for row in x[:, 0]:\n        total += row.item()\n", "    total = total + x[:, 0].sum()\n"),),

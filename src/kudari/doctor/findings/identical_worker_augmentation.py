@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.modes import read_worker_generators
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 
 def judge(run: RunFacts) -> Verdict:
@@ -53,5 +60,8 @@ ILLNESS = Illness(
         unless="the workers are meant to draw the same numbers",
     ),
     judge=judge,
-    runs=Runs(_RUN, (("num_workers=2", "num_workers=0"),), _RUN.replace("self.rng.random()", "random.random()")),
+    read=read_worker_generators,
+    runs=Runs(
+        _RUN, (("num_workers=2", "num_workers=0"),), _RUN.replace("self.rng.random()", "random.random()")
+    ),
 )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 import math
 
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 BINARY_LIMIT = 2.4
 
@@ -14,7 +20,9 @@ BINARY_LIMIT = 2.4
 def judge(run: RunFacts) -> Verdict:
     """The first mean-reduced cross-entropy before any step against 2 ln C + 1."""
     wanted = ("cross_entropy", "binary_cross_entropy_with_logits")
-    sites = [s for s in run.losses.sites.values() if s.name in wanted and s.first_loss and s.first_loss[0] == 0]
+    sites = [
+        s for s in run.losses.sites.values() if s.name in wanted and s.first_loss and s.first_loss[0] == 0
+    ]
     sites = [s for s in sites if not s.weighted and s.reduction == "mean" and not s.soft_targets]
     if not sites:
         return Skipped("no mean cross-entropy was computed before the first step")
@@ -66,5 +74,7 @@ ILLNESS = Illness(
         unless="weights were loaded, classes are weighted, or other terms are added",
     ),
     judge=judge,
-    runs=Runs(_LOOP, (("nn.init.normal_(net.weight, std=12.0)\n", ""),), _LOOP.replace("std=12.0", "std=0.5")),
+    runs=Runs(
+        _LOOP, (("nn.init.normal_(net.weight, std=12.0)\n", ""),), _LOOP.replace("std=12.0", "std=0.5")
+    ),
 )

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CALLS = 3
 
@@ -25,7 +32,9 @@ def judge(run: RunFacts) -> Verdict:
             continue
         low, high = hits.detail["smallest"], hits.detail["largest"]
         if classes is not None:
-            message = f"{s.name} has {classes} classes and is given the class {high if high >= classes else low}"
+            message = (
+                f"{s.name} has {classes} classes and is given the class {high if high >= classes else low}"
+            )
             fix = "count classes from 0, and give the last layer one output per class"
         else:
             message = f"{s.name} is given targets from {low:g} to {high:g}, outside 0..1: the loss has no lower bound"
@@ -63,5 +72,7 @@ ILLNESS = Illness(
         unless="the formula is meant for such targets, as in hand-written focal forms",
     ),
     judge=judge,
-    runs=Runs(_LOOP, ((".sign()", ".sign().add(1).div(2)"),), _LOOP.replace("x[:, :1].sign()", "x[:, :1].sigmoid()")),
+    runs=Runs(
+        _LOOP, ((".sign()", ".sign().add(1).div(2)"),), _LOOP.replace("x[:, :1].sign()", "x[:, :1].sigmoid()")
+    ),
 )

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CALLS = 3
 PAIRWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
@@ -78,5 +85,7 @@ ILLNESS = Illness(
         unless="all pairs are meant; then expand() both sides",
     ),
     judge=judge,
-    runs=Runs(_LOOP, (("net(x), target", "net(x).squeeze(1), target"),), _LOOP.replace("x[:, 0]", "x[:, :1]")),
+    runs=Runs(
+        _LOOP, (("net(x), target", "net(x).squeeze(1), target"),), _LOOP.replace("x[:, 0]", "x[:, :1]")
+    ),
 )

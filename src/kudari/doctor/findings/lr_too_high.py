@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 import math
 
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import main_curve, median, subjects_of, where
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 FIRST_STEPS = 20
 MEDIAN_RATIO, ONE_RATIO = 0.1, 0.5
+SINGULAR = ("log", "sqrt", "division", "power", "input")
 
 
 def judge(run: RunFacts) -> Verdict:
@@ -19,7 +26,11 @@ def judge(run: RunFacts) -> Verdict:
         return Skipped("no run of 20 steps with one optimizer and one backward")
     r = curve.optimizer
     series = run.health.ratios.get(r.key)
-    early = [(s, v) for s, v in zip(series.steps, series.values, strict=True) if s < FIRST_STEPS] if series else []
+    early = (
+        [(s, v) for s, v in zip(series.steps, series.values, strict=True) if s < FIRST_STEPS]
+        if series
+        else []
+    )
     early = [(s, v) for s, v in early if not math.isnan(v)]
     if len(early) < 5:
         return Skipped("the size of the first updates was not measured")
@@ -28,7 +39,10 @@ def judge(run: RunFacts) -> Verdict:
         return []
     finite = [v for v in curve.values if math.isfinite(v)]
     first, tenth = curve.values[0], curve.values[-max(1, len(curve.values) // 10) :]
-    diverged = len(finite) < len(curve.values)
+    # A loss that broke at log(0) and the like broke by its formula, unless it was rising before.
+    cause = (run.health.bad_loss or {}).get("cause")
+    diverged = len(finite) < len(curve.values) and cause not in SINGULAR
+    tenth = finite[-max(1, len(finite) // 10) :] or tenth
     end = math.inf if diverged else sum(tenth) / len(tenth)
     peak = max(finite, default=math.inf)
     after_peak = finite[finite.index(peak) :] if finite else []

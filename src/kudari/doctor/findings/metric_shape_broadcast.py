@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CALLS = 3
 
@@ -51,5 +57,7 @@ ILLNESS = Illness(
         unless="all pairs are meant; then write y.unsqueeze(0)",
     ),
     judge=judge,
-    runs=Runs(_LOOP, (("(net(x) > 0)", "(net(x).squeeze(1) > 0)"),), _LOOP.replace("== y)", "== y.unsqueeze(0))")),
+    runs=Runs(
+        _LOOP, (("(net(x) > 0)", "(net(x).squeeze(1) > 0)"),), _LOOP.replace("== y)", "== y.unsqueeze(0))")
+    ),
 )

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.protocol import read_missing_set_epoch
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_EPOCHS = 3
 
@@ -56,6 +64,7 @@ ILLNESS = Illness(
         unless="a fixed order is meant; then pass shuffle=False",
     ),
     judge=judge,
+    read=read_missing_set_epoch,
     runs=Runs(
         _LOOP,
         (("    for a, b", "    sampler.set_epoch(epoch)\n    for a, b"),),

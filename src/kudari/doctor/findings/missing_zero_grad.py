@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import stepped, subjects_of, where
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.protocol import read_missing_zero_grad
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_STEPS = 3
 MIN_SHARE = 0.25
@@ -56,6 +64,7 @@ ILLNESS = Illness(
         unless="gradients are accumulated on purpose across steps; then keep the sum in your own tensors",
     ),
     judge=judge,
+    read=read_missing_zero_grad,
     runs=Runs(_LOOP, (("    loss.backward()\n", "    opt.zero_grad()\n    loss.backward()\n"),), _LOOP.replace(
         "    opt.step()\n", "    opt.step()\n    for p in net.parameters():\n        p.grad = None\n")),
 )  # fmt: skip

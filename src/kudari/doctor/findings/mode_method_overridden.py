@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 import inspect
 
 from kudari.doctor.finding import Found, Illness, Manual, Place, Runs, Skipped, Verdict
 from kudari.doctor.static.modules import read_mode_overrides
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 
 def judge(run: RunFacts) -> Verdict:
     """``train`` or ``eval`` that cannot be called as torch calls them."""
-    roots = [(root, module) for root in run.roots.roots if (module := root.ref()) is not None and root.grad_calls]
+    roots = [
+        (root, module) for root in run.roots.roots if (module := root.ref()) is not None and root.grad_calls
+    ]
     if not roots:
         return Skipped("no model is alive at the end of the run")
     found: dict[type, Found] = {}

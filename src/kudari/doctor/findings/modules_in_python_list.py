@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import stepped, subjects_of, where
 from kudari.doctor.static.modules import read_module_lists
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_BACKWARDS = 10
 
@@ -39,7 +46,12 @@ def judge(run: RunFacts) -> Verdict:
                 f"{root.kind}.{attribute} keeps {len(paths)} layers in a plain container: its {len(lost)} parameters "
                 f"get gradients but parameters() does not list them",
                 where(site, record.site if record else None),
-                {"count": len(lost), "first_step": 0, "layers": paths[:5], "parameters": [n for _, n in lost[:6]]},
+                {
+                    "count": len(lost),
+                    "first_step": 0,
+                    "layers": paths[:5],
+                    "parameters": [n for _, n in lost[:6]],
+                },
                 fix=f"self.{attribute.split('.')[-1]} = nn.{kind}(...)",
                 label="the model's layers outside parameters()",
                 subjects=(subjects_of(run, record) if record else frozenset()) | {root.key},

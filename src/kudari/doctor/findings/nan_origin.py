@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 import math
 
 from kudari.doctor.finding import Found, Illness, Manual, Place, Runs, Skipped, Verdict
 from kudari.doctor.judging import place, subjects_of, where
 from kudari.doctor.static.operations import nearest_operation
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 FIXES = {
     "log": "torch.log(p.clamp_min(1e-8)), or work with log_softmax from the start",

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.losses import read_nll_without_log_softmax
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CALLS = 3
 MIN_SHARE = 0.8
@@ -61,6 +69,7 @@ ILLNESS = Illness(
         unless="a structured model gives unnormalised log-scores on purpose",
     ),
     judge=judge,
+    read=read_nll_without_log_softmax,
     runs=Runs(
         _LOOP,
         (("net(x), x", "F.log_softmax(net(x), dim=1), x"),),

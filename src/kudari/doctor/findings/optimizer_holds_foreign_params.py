@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
-from kudari.doctor.judging import stepped, subjects_of, where
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.judging import stepped, where
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_STEPS = 10
 
@@ -27,7 +34,9 @@ def judge(run: RunFacts) -> Verdict:
         used = len(r.ids) - len(foreign)
         if not foreign:
             continue
-        if not used and not any(not root.trained_by and root.grad_calls >= MIN_STEPS for root in run.roots.roots):
+        if not used and not any(
+            not root.trained_by and root.grad_calls >= MIN_STEPS for root in run.roots.roots
+        ):
             continue
         if not used and r.empty_steps < r.steps:
             continue
@@ -37,7 +46,12 @@ def judge(run: RunFacts) -> Verdict:
                 f"{r.kind} holds {len(foreign)} parameters that belong to no model in use: "
                 f"shapes {', '.join(map(str, shapes))}",
                 where(r.site, r.step_site),
-                {"count": len(foreign), "first_step": 0, "steps": r.steps, "shapes": [list(s) for s in shapes]},
+                {
+                    "count": len(foreign),
+                    "first_step": 0,
+                    "steps": r.steps,
+                    "shapes": [list(s) for s in shapes],
+                },
                 label=f"{len(foreign)} of {len(r.ids)} parameters never had a gradient",
                 subjects=frozenset(),
             )

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import subjects_of, where
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_BACKWARDS = 20
 
@@ -22,7 +29,9 @@ def judge(run: RunFacts) -> Verdict:
         if r.steps or r.attempts or not used.isdisjoint(r.ids) or r.params_changed():
             continue
         schedulers = [s for s in run.schedules.records if s.owner is r and s.steps]
-        instead = f"; {schedulers[0].kind}.step() runs instead, and it only sets the rate" if schedulers else ""
+        instead = (
+            f"; {schedulers[0].kind}.step() runs instead, and it only sets the rate" if schedulers else ""
+        )
         site = next(iter(run.backwards.sites.values())).site
         found.append(
             Found(

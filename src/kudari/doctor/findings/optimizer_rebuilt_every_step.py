@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 from collections import defaultdict
 
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place, subjects_of
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.protocol import read_optimizer_rebuilt
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_BUILT = 5
 SHORT_LIFE = 10
@@ -64,6 +71,7 @@ ILLNESS = Illness(
         unless="a restart of the averages is meant, as in some warm restarts",
     ),
     judge=judge,
+    read=read_optimizer_rebuilt,
     runs=Runs(
         _LOOP,
         (("    opt = torch.optim.Adam(net.parameters(), lr=0.01)\n", ""),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 import math
 from collections.abc import Sequence
 
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import main_curve, subjects_of, where
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_STEPS = 60
 WINDOW = 5
@@ -27,8 +33,12 @@ def judge(run: RunFacts) -> Verdict:
     smooth = [sum(values[i : i + WINDOW]) / WINDOW for i in range(len(values) - WINDOW + 1)]
     third = len(smooth) // 3
     tail = smooth[third:]
-    peaks = [i for i in range(2, len(tail) - 2) if tail[i] == max(tail[i - 2 : i + 3]) and tail[i] > tail[i - 2]]
-    troughs = [i for i in range(2, len(tail) - 2) if tail[i] == min(tail[i - 2 : i + 3]) and tail[i] < tail[i - 2]]
+    peaks = [
+        i for i in range(2, len(tail) - 2) if tail[i] == max(tail[i - 2 : i + 3]) and tail[i] > tail[i - 2]
+    ]
+    troughs = [
+        i for i in range(2, len(tail) - 2) if tail[i] == min(tail[i - 2 : i + 3]) and tail[i] < tail[i - 2]
+    ]
     if len(peaks) < MIN_PEAKS or not troughs:
         return []
     high = sorted(tail[i] for i in peaks)[len(peaks) // 2]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import main_curve, median, subjects_of, where
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_PASSES = 6
 EARLY = 0.6
@@ -23,7 +30,9 @@ def judge(run: RunFacts) -> Verdict:
     if lowest > EARLY * (len(values) - 1) or not values[lowest] > 0 or end <= RISE * values[lowest]:
         return []
     at = points[lowest][0]
-    near = [v for s, v in zip(curve.steps, curve.values, strict=True) if abs(s - at) <= 0.05 * curve.steps[-1] + 3]
+    near = [
+        v for s, v in zip(curve.steps, curve.values, strict=True) if abs(s - at) <= 0.05 * curve.steps[-1] + 3
+    ]
     train_then, train_end = median(near), median(curve.values[-max(1, len(curve.values) // 10) :])
     if not train_end < FALL * train_then or _restored(run, at):
         return []
@@ -50,11 +59,11 @@ _LOOP = """\
 import torch
 from torch import nn
 torch.manual_seed(0)
-net = nn.Sequential(nn.Linear(8, 128), nn.ReLU(), nn.Linear(128, 1))
-opt = torch.optim.Adam(net.parameters(), lr=0.01)
-x, y = torch.randn(20, 8), torch.randn(20, 1)
+net = nn.Sequential(nn.Linear(8, 256), nn.ReLU(), nn.Linear(256, 1))
+opt = torch.optim.Adam(net.parameters(), lr=0.001)
+x, y = torch.randn(40, 8), torch.randn(40, 1)
 test, answer = torch.randn(200, 8), torch.randn(200, 1)
-for epoch in range(20):
+for epoch in range(25):
     for step in range(10):
         loss = nn.functional.mse_loss(net(x), y)
         opt.zero_grad()
@@ -77,9 +86,9 @@ ILLNESS = Illness(
     judge=judge,
     runs=Runs(
         _LOOP,
-        (("range(20)", "range(4)"),),
-        _LOOP.replace("torch.randn(20, 8), torch.randn(20, 1)", "torch.randn(400, 8), torch.zeros(400, 1)").replace(
-            "torch.randn(200, 1)", "torch.zeros(200, 1)"
-        ),
+        (("range(25)", "range(4)"),),
+        _LOOP.replace(
+            "torch.randn(40, 8), torch.randn(40, 1)", "torch.randn(400, 8), torch.zeros(400, 1)"
+        ).replace("torch.randn(200, 1)", "torch.zeros(200, 1)"),
     ),
 )

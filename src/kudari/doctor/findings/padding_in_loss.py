@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CALLS = 5
 
 
 def judge(run: RunFacts) -> Verdict:
     """One target value fills the tails of rows and is the padding of an Embedding."""
-    sites = [s for s in run.losses.sites.values() if s.name in ("cross_entropy", "nll_loss") and s.looked >= MIN_CALLS]
+    sites = [
+        s
+        for s in run.losses.sites.values()
+        if s.name in ("cross_entropy", "nll_loss") and s.looked >= MIN_CALLS
+    ]
     if not sites or run.roots.last_ids is None:
         return Skipped("no loss over sequences of token ids was called 5 times")
     return [

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 import math
 
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import constant_loss, main_curve, main_loss, slope, subjects_of, where
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_STEPS = 60
 LEVEL = 0.97
@@ -65,5 +71,9 @@ ILLNESS = Illness(
         unless="the inputs hold no information about the targets",
     ),
     judge=judge,
-    runs=Runs(_LOOP, (("torch.randn(1024, 1)", "x[:, :1]"),), _LOOP.replace("torch.randn(1024, 1)", "x.mean(1, keepdim=True)")),
+    runs=Runs(
+        _LOOP,
+        (("torch.randn(1024, 1)", "x[:, :1]"),),
+        _LOOP.replace("torch.randn(1024, 1)", "x.mean(1, keepdim=True)"),
+    ),
 )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 from collections.abc import Sequence
 
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place, subjects_of
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_VALUES = 6
 MIN_TAU = 0.5

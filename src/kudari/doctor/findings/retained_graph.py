@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import where
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.modes import read_retained_graph
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_STEPS = 100
 
@@ -56,5 +64,10 @@ ILLNESS = Illness(
         unless="all of them are summed up and run backward once",
     ),
     judge=judge,
-    runs=Runs(_LOOP, (("append(loss)", "append(loss.item())"),), _LOOP.replace("append(loss)", "append(loss.detach())")),
+    read=read_retained_graph,
+    runs=Runs(
+        _LOOP,
+        (("append(loss)", "append(loss.item())"),),
+        _LOOP.replace("append(loss)", "append(loss.detach())"),
+    ),
 )

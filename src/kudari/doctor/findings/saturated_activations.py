@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import main_curve, median, subjects_of, where
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_SAMPLES = 10
 HALF = 0.5
@@ -58,5 +65,7 @@ ILLNESS = Illness(
         unless="the units are gates that should be open or closed",
     ),
     judge=judge,
-    runs=Runs(_LOOP, (("std=8.0", "std=0.5"),), _LOOP.replace("nn.init.normal_(net[0].weight, std=8.0)\n", "")),
+    runs=Runs(
+        _LOOP, (("std=8.0", "std=0.5"),), _LOOP.replace("nn.init.normal_(net[0].weight, std=8.0)\n", "")
+    ),
 )

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place, subjects_of
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.protocol import read_scheduler_before_optimizer
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 
 def judge(run: RunFacts) -> Verdict:
     """Order of the first calls after construction."""
-    records = [s for s in run.schedules.records if s.steps and (s.owner.steps or s.owner.attempts) and not s.member]
+    records = [
+        s for s in run.schedules.records if s.steps and (s.owner.steps or s.owner.attempts) and not s.member
+    ]
     if not records:
         return Skipped("no scheduler was stepped beside an optimizer")
     return [
@@ -50,9 +59,12 @@ ILLNESS = Illness(
         unless="the run resumes from a checkpoint; then build the scheduler with last_epoch",
     ),
     judge=judge,
+    read=read_scheduler_before_optimizer,
     runs=Runs(
         _LOOP,
         (("    sched.step()\n", ""), ("    opt.step()\n", "    opt.step()\n    sched.step()\n")),
-        _LOOP.replace("    sched.step()\n", "").replace("loss.backward()\n", "loss.backward()\n    if i: sched.step()\n"),
+        _LOOP.replace("    sched.step()\n", "").replace(
+            "loss.backward()\n", "loss.backward()\n    if i: sched.step()\n"
+        ),
     ),
 )

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place, subjects_of
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.protocol import read_scheduler_never_stepped
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_STEPS = 50
 
@@ -63,6 +71,7 @@ ILLNESS = Illness(
         unless="the schedule is kept for a later stage",
     ),
     judge=judge,
+    read=read_scheduler_never_stepped,
     runs=Runs(_LOOP, (("        opt.step()\n", "        opt.step()\n    sched.step()\n"),),
               _LOOP.replace("sched = torch.optim.lr_scheduler.StepLR(opt, 3, gamma=0.5)\n", "")),
 )  # fmt: skip

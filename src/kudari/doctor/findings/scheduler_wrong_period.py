@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 import math
 
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place, subjects_of
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_STEPS = 30
 PER_BATCH_SHARE = 0.9
 DEAD_RATE = 1e-3
 DEAD_BEFORE = 0.3
-DECAYS = ("StepLR", "MultiStepLR", "ExponentialLR", "LambdaLR", "PolynomialLR", "CosineAnnealingLR", "MultiplicativeLR")
+DECAYS = (
+    "StepLR",
+    "MultiStepLR",
+    "ExponentialLR",
+    "LambdaLR",
+    "PolynomialLR",
+    "CosineAnnealingLR",
+    "MultiplicativeLR",
+)
 
 
 def judge(run: RunFacts) -> Verdict:
     """The rate dies early, the cosine swings, or a warm-up never ends."""
-    records = [s for s in run.schedules.records if s.steps and len(s.rates.values) >= MIN_STEPS and not s.plateau]
+    records = [
+        s for s in run.schedules.records if s.steps and len(s.rates.values) >= MIN_STEPS and not s.plateau
+    ]
     if not records:
         return Skipped("no scheduler was stepped beside 30 optimizer steps")
     found = []
@@ -115,5 +131,7 @@ ILLNESS = Illness(
         unless="the run is a deliberate short one, or the floor of the rate is meant to come early",
     ),
     judge=judge,
-    runs=Runs(_LOOP, (("        sched.step()", "    sched.step()"),), _LOOP.replace("gamma=0.7", "gamma=0.99")),
+    runs=Runs(
+        _LOOP, (("        sched.step()", "    sched.step()"),), _LOOP.replace("gamma=0.7", "gamma=0.99")
+    ),
 )

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.losses import read_sigmoid_before_bce
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CALLS = 3
 MIN_SHARE = 0.8
@@ -58,5 +66,6 @@ ILLNESS = Illness(
         unless="the flattened gradient is wanted",
     ),
     judge=judge,
+    read=read_sigmoid_before_bce,
     runs=Runs(_LOOP, ((", torch.nn.Sigmoid()", ""),), _LOOP.replace("BCEWithLogitsLoss", "BCELoss")),
 )

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.losses import read_softmax_before_cross_entropy
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CALLS = 3
 MIN_SHARE = 0.8
@@ -57,5 +65,6 @@ ILLNESS = Illness(
         unless="the flattened gradient is wanted, as a kind of label smoothing",
     ),
     judge=judge,
+    read=read_softmax_before_cross_entropy,
     runs=Runs(_LOOP, ((", torch.nn.Softmax(dim=1)", ""),), _LOOP.replace("Softmax", "LogSoftmax")),
 )

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.losses import read_softmax_over_one_class
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CALLS = 3
 
@@ -51,6 +58,7 @@ ILLNESS = Illness(
         unless="the dimension is an attention over keys that happen to be one",
     ),
     judge=judge,
+    read=read_softmax_over_one_class,
     runs=Runs(_LOOP, (("torch.nn.Softmax(dim=1)", "torch.nn.Sigmoid()"),),
               _LOOP.replace("torch.nn.Softmax(dim=1)", "torch.nn.Identity()").replace("entropy(", "entropy_with_logits(")),
 )  # fmt: skip

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.modes import read_train_mode_while_evaluating
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_PASSES = 2
 MIN_ROWS = 20
@@ -98,9 +106,13 @@ ILLNESS = Illness(
         unless="statistics are re-estimated on purpose, or predictions are averaged over dropout masks",
     ),
     judge=judge,
+    read=read_train_mode_while_evaluating,
     runs=Runs(
         _RUN,
-        (("    with torch", "    net.eval()\n    with torch"), ("    for step", "    net.train()\n    for step")),
+        (
+            ("    with torch", "    net.eval()\n    with torch"),
+            ("    for step", "    net.train()\n    for step"),
+        ),
         _RUN.replace("nn.BatchNorm1d(8), ", ""),
     ),
 )

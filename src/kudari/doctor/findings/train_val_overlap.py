@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_ROWS = 10
 LOW, HIGH = 0.05, 0.98
@@ -29,7 +36,13 @@ def judge(run: RunFacts) -> Verdict:
             if share >= HIGH and len(p.row_keys) < SUBSET * len(seen) and len(p.row_keys) >= MIN_ROWS
         ]
         disjoint = any(share < LOW for share in shares)
-        wrong = partly if len(partly) >= MIN_PASSES else inside if len(inside) >= MIN_PASSES and not disjoint else []
+        wrong = (
+            partly
+            if len(partly) >= MIN_PASSES
+            else inside
+            if len(inside) >= MIN_PASSES and not disjoint
+            else []
+        )
         if not wrong:
             continue
         share = wrong[-1].rows_seen / wrong[-1].rows_hashed

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import median, where
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_CALLS = 4
 LARGEST, FAR, TINY = 50.0, 30.0, 0.02
@@ -19,7 +26,9 @@ def judge(run: RunFacts) -> Verdict:
     for root in roots:
         if root.normalises_first or root.loaded:
             continue
-        large = [m for m in root.train_inputs if m["largest"] > LARGEST or abs(m["mean"]) > FAR or m["std"] > FAR]
+        large = [
+            m for m in root.train_inputs if m["largest"] > LARGEST or abs(m["mean"]) > FAR or m["std"] > FAR
+        ]
         tiny = [m for m in root.train_inputs if 0 < m["std"] < TINY and m["largest"] < 1]
         wrong = large if len(large) >= MIN_CALLS else tiny if len(tiny) >= MIN_CALLS else []
         if not wrong:

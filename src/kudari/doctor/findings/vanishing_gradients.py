@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import main_curve, median, names_of, subjects_of, where
-from kudari.doctor.track.run import RunFacts
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_SAMPLES = 10
 RATIO = 1e-3
@@ -62,5 +69,7 @@ ILLNESS = Illness(
         unless="branches start at zero on purpose, as in LoRA, or the run has converged",
     ),
     judge=judge,
-    runs=Runs(_LOOP, (("act = nn.Sigmoid", "act = nn.ReLU"),), _LOOP.replace("act = nn.Sigmoid", "act = nn.Tanh")),
+    runs=Runs(
+        _LOOP, (("act = nn.Sigmoid", "act = nn.ReLU"),), _LOOP.replace("act = nn.Sigmoid", "act = nn.Tanh")
+    ),
 )

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+
+
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import stepped, subjects_of, where
-from kudari.doctor.track.run import RunFacts
+from kudari.doctor.static.protocol import read_zero_grad_breaks_accumulation
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
 
 MIN_LOST = 10
 MIN_SHARE = 0.1
@@ -60,9 +68,13 @@ ILLNESS = Illness(
         unless="the gradients were read in between, as in attacks or saliency maps; then use torch.autograd.grad",
     ),
     judge=judge,
+    read=read_zero_grad_breaks_accumulation,
     runs=Runs(
         _LOOP,
-        (("    opt.zero_grad()\n", ""), ("        opt.step()\n", "        opt.step()\n        opt.zero_grad()\n")),
+        (
+            ("    opt.zero_grad()\n", ""),
+            ("        opt.step()\n", "        opt.step()\n        opt.zero_grad()\n"),
+        ),
         _LOOP.replace("    opt.zero_grad()\n", "    if i % 4 == 0:\n        opt.zero_grad()\n"),
     ),
 )

@@ -12,7 +12,11 @@ _HALF = (torch.float16,)
 
 
 def _bad(tensor: Any) -> bool:
-    return isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    return (
+        isinstance(tensor, torch.Tensor)
+        and tensor.is_floating_point()
+        and not bool(torch.isfinite(tensor).all())
+    )
 
 
 def _has_zero(tensor: Any) -> bool:
@@ -33,7 +37,11 @@ def autopsy(loss: Any) -> dict[str, Any]:
         verdict = _examine(node)
         if verdict is not None:
             cause, detail = verdict
-            return {"cause": cause, "operation": type(node).__name__.removesuffix("Backward0"), "detail": detail}
+            return {
+                "cause": cause,
+                "operation": type(node).__name__.removesuffix("Backward0"),
+                "detail": detail,
+            }
     return {"cause": "unknown", "operation": "", "detail": "no saved value shows the operation"}
 
 

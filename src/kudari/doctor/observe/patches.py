@@ -56,7 +56,7 @@ def _optimizers(patcher: Patcher, stream: Stream) -> None:
         closure = args[1] if len(args) > 1 else kwargs.get("closure")  # args[0] is the optimizer
         stream.emit("step_begins", optimizer, closure is not None)
 
-    def ends(optimizer: Any, args: Any, kwargs: Any) -> None:  # noqa: ARG001
+    def ends(optimizer: Any, args: Any, kwargs: Any) -> None:
         if stream.in_step:
             stream.in_step.pop()
         stream.emit("step_ends", optimizer)
@@ -306,9 +306,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def watch_pair(original: Any) -> Any:
         @functools.wraps(original)
         def compare(self: Any, other: Any, **kwargs: Any) -> Any:
-            if not stream.quiet and isinstance(other, torch.Tensor) and not torch.is_grad_enabled():
-                stream.emit("compared", self, other, user_site())
-            elif stream.sampled and not stream.quiet and isinstance(other, torch.Tensor):
+            if (not stream.quiet and isinstance(other, torch.Tensor) and not torch.is_grad_enabled()) or (stream.sampled and not stream.quiet and isinstance(other, torch.Tensor)):
                 stream.emit("compared", self, other, user_site())
             return original(self, other, **kwargs)
 

@@ -27,7 +27,11 @@ def as_sarif(diagnoses: Diagnoses) -> dict[str, Any]:
     ]
     driver = {"name": "kudari", "informationUri": "https://github.com/kudari/kudari", "rules": rules}
     results = [_result(f, used.index(f.fault)) for f in diagnoses.findings]
-    return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
+    return {
+        "$schema": _SCHEMA,
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": results}],
+    }
 
 
 def write_sarif(diagnoses: Diagnoses, path: Path) -> None:
@@ -51,5 +55,7 @@ def _result(finding: Finding, rule: int) -> dict[str, Any]:
         location = {"artifactLocation": {"uri": Path(finding.file).as_posix()}, "region": region}
         result["locations"] = [{"physicalLocation": location}]
     if finding.suppressed_by:
-        result["suppressions"] = [{"kind": "external", "justification": f"symptom of {finding.suppressed_by}"}]
+        result["suppressions"] = [
+            {"kind": "external", "justification": f"symptom of {finding.suppressed_by}"}
+        ]
     return result

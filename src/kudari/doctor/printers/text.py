@@ -30,7 +30,10 @@ def finding_text(finding: Finding) -> str:
     notes = [
         ("evidence", _evidence(finding)),
         ("fix", finding.fix),
-        ("not a bug if", f"{finding.unless}; or add  # kudari: ignore[{finding.fault}]" if finding.unless else ""),
+        (
+            "not a bug if",
+            f"{finding.unless}; or add  # kudari: ignore[{finding.fault}]" if finding.unless else "",
+        ),
         ("explains", ", ".join(finding.explains) + " (not listed)" if finding.explains else ""),
     ]
     indent = "\n" + margin + "   "

@@ -20,10 +20,23 @@ JUMP_FACTOR = 5.0
 class Backward:
     """One call of backward. Holds no tensor."""
 
-    __slots__ = ("consumed", "factor", "in_step", "index", "inputs", "mean", "owners", "sampled", "site", "tick",
-                 "value", "wiped", "__weakref__")  # fmt: skip
+    __slots__ = (
+        "__weakref__",
+        "consumed",
+        "factor",
+        "in_step",
+        "index",
+        "inputs",
+        "mean",
+        "owners",
+        "sampled",
+        "site",
+        "tick",
+        "value",
+        "wiped",
+    )  # fmt: skip
 
-    def __init__(self, tensors: Any, site: Site | None, tick: int, in_step: bool, inputs: Any) -> None:  # noqa: ARG002
+    def __init__(self, tensors: Any, site: Site | None, tick: int, in_step: bool, inputs: Any) -> None:
         self.site, self.tick, self.in_step = site, tick, in_step
         self.inputs = inputs is not None
         self.owners = 0

@@ -13,7 +13,6 @@ from torch import nn
 
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.places import Site
-from kudari.doctor.track.counting import Hits
 from kudari.doctor.track.probes import probe_root
 from kudari.doctor.track.roots import Call, Root, RootTracker
 
@@ -119,7 +118,10 @@ class DataTracker:
             return
         key = root.key
         if call.grad and call.training:
-            if self.fresh_calls.get(key, 0) >= QUIET_CALLS or self.hashed_calls.get(key, 0) > MAX_HASHED_CALLS:
+            if (
+                self.fresh_calls.get(key, 0) >= QUIET_CALLS
+                or self.hashed_calls.get(key, 0) > MAX_HASHED_CALLS
+            ):
                 return
             seen = self.rows.setdefault(key, set())
             if len(seen) > MAX_ROWS:
@@ -245,7 +247,10 @@ def _nested(dataset: Any, depth: int = 4) -> list[Any]:
 def _is_generator(value: Any) -> bool:
     if isinstance(value, (torch.Generator, random.Random)):
         return True
-    return type(value).__module__.startswith("numpy.random") and type(value).__name__ in ("Generator", "RandomState")
+    return type(value).__module__.startswith("numpy.random") and type(value).__name__ in (
+        "Generator",
+        "RandomState",
+    )
 
 
 def _names_used(cls: type, method: str, depth: int = 3) -> set[str]:
@@ -261,6 +266,8 @@ def _names_used(cls: type, method: str, depth: int = 3) -> set[str]:
         queue += [(c, level) for c in code.co_consts if isinstance(c, CodeType)]
         if level < depth:
             queue += [
-                (inner.__code__, level + 1) for n in new if hasattr(inner := getattr(cls, n, None), "__code__")
+                (inner.__code__, level + 1)
+                for n in new
+                if hasattr(inner := getattr(cls, n, None), "__code__")
             ]
     return names

@@ -84,7 +84,9 @@ class HealthTracker:
         values: list[float] = norms.tolist()
         total = math.sqrt(sum(v * v for v in values)) if all(map(math.isfinite, values)) else math.nan
         self.norms.setdefault(record.key, Series()).add(record.steps, total)
-        rms = {id(p): v / math.sqrt(p.numel()) for (p, _), v in zip(held, values, strict=True) if p.dim() >= 2}
+        rms = {
+            id(p): v / math.sqrt(p.numel()) for (p, _), v in zip(held, values, strict=True) if p.dim() >= 2
+        }
         ordered = [i for i in reversed(self.order) if i in rms]
         if len(ordered) >= 4 and rms[ordered[-1]] > 0:
             self.depth_ratio.setdefault(record.key, []).append(rms[ordered[0]] / rms[ordered[-1]])
@@ -117,7 +119,7 @@ class HealthTracker:
 
     # -- graphs -----------------------------------------------------------------------------------
 
-    def read_graph(self, graph: Graph, event: Backward) -> None:  # noqa: ARG002
+    def read_graph(self, graph: Graph, event: Backward) -> None:
         """Activations and the depth of weight matrices, from the saved tensors of a loss's graph."""
         order = [id(leaf) for leaf in graph.leaves if leaf.dim() >= 2]
         if len(order) >= len(self.order):

@@ -200,7 +200,7 @@ class LossTracker:
         elif r.name == "cross_entropy" and x.dim() > 1 and x.shape[1] == 1:
             r.one_class.hit(self.stream.tick)
 
-    def _look_bce_logits(self, r: LossSite, x: Any, y: Any, args: Any, kwargs: dict[str, Any]) -> None:  # noqa: ARG002
+    def _look_bce_logits(self, r: LossSite, x: Any, y: Any, args: Any, kwargs: dict[str, Any]) -> None:
         node = origin(x)
         if type(node).__name__ == "SigmoidBackward0":
             r.sigmoid.hit(self.stream.tick)
@@ -209,13 +209,13 @@ class LossTracker:
         if low < 0 or high > 1:
             r.label_range.hit(self.stream.tick, smallest=low, largest=high)
 
-    def _look_bce(self, r: LossSite, x: Any, y: Any, args: Any, kwargs: dict[str, Any]) -> None:  # noqa: ARG002
+    def _look_bce(self, r: LossSite, x: Any, y: Any, args: Any, kwargs: dict[str, Any]) -> None:
         self._look_one_class(r, origin(x), x)
         low, high = float(y.detach().min()), float(y.detach().max())
         if low < 0 or high > 1:
             r.label_range.hit(self.stream.tick, smallest=low, largest=high)
 
-    def _look_pairwise(self, r: LossSite, x: Any, y: Any, args: Any, kwargs: dict[str, Any]) -> None:  # noqa: ARG002
+    def _look_pairwise(self, r: LossSite, x: Any, y: Any, args: Any, kwargs: dict[str, Any]) -> None:
         self._look_one_class(r, origin(x), x)
         d = y.detach().float()
         if d.numel() and d.dim() <= 2:
@@ -232,7 +232,11 @@ class LossTracker:
             return
         if shape.numel() > max(x.numel(), y.numel()):
             r.broadcast.hit(
-                self.stream.tick, left=list(x.shape), right=list(y.shape), pairs=shape.numel(), instead=x.numel()
+                self.stream.tick,
+                left=list(x.shape),
+                right=list(y.shape),
+                pairs=shape.numel(),
+                instead=x.numel(),
             )
 
     # -- the graph of a sampled backward ----------------------------------------------------------
@@ -249,7 +253,9 @@ class LossTracker:
             rows = int(sizes[0])
             parent = node.next_functions[0][0]
             if type(parent).__name__ in FED_BY and self._pairs_by_hand(parent, rows):
-                self.by_hand.setdefault(event.site, Hits()).hit(self.stream.tick, rows=rows, pairs=rows * rows)
+                self.by_hand.setdefault(event.site, Hits()).hit(
+                    self.stream.tick, rows=rows, pairs=rows * rows
+                )
 
     @staticmethod
     def _pairs_by_hand(node: Any, rows: int) -> bool:

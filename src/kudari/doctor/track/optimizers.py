@@ -95,9 +95,17 @@ class OptimizerRecord:
         if optimizer.param_groups:
             group = optimizer.param_groups[0]
             self.hyper = {k: v for k, v in group.items() if isinstance(v, (int, float, bool, tuple))}
-            vectors = [id(p) for g in optimizer.param_groups if g.get("weight_decay") for p in g["params"] if p.dim() < 2]
+            vectors = [
+                id(p)
+                for g in optimizer.param_groups
+                if g.get("weight_decay")
+                for p in g["params"]
+                if p.dim() < 2
+            ]
             self.decayed_vectors = vectors
-            self.decay = max((float(g.get("weight_decay") or 0.0) for g in optimizer.param_groups), default=0.0)
+            self.decay = max(
+                (float(g.get("weight_decay") or 0.0) for g in optimizer.param_groups), default=0.0
+            )
             self.stateful = "SGD" not in self.kind or bool(group.get("momentum"))
 
     # -- events -----------------------------------------------------------------------------------
@@ -240,7 +248,7 @@ class OptimizerTracker:
         """A constructor ran."""
         self.record(optimizer, site)
 
-    def backward_begins(self, event: Backward, tensors: Any) -> None:  # noqa: ARG002
+    def backward_begins(self, event: Backward, tensors: Any) -> None:
         """Look at all gradients before the engine runs."""
         for record in self.by_key.values():
             if record.alive:
@@ -252,7 +260,7 @@ class OptimizerTracker:
             if record.alive:
                 record.backward_ends(event)
 
-    def scaler_steps(self, scaler: Any, optimizer: Any) -> None:  # noqa: ARG002
+    def scaler_steps(self, scaler: Any, optimizer: Any) -> None:
         """A scaler's attempt counts as a step even where it skips."""
         record = self.record(optimizer)
         record.attempts += 1

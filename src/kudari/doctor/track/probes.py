@@ -29,7 +29,11 @@ def untouched_randomness() -> Iterator[None]:
     python = random.getstate()
     numpy = sys.modules.get("numpy")
     numpy_state = numpy.random.get_state() if numpy is not None else None
-    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    with (
+        torch.random.fork_rng(devices=[]),
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         try:
             yield
@@ -89,7 +93,12 @@ def _mixing(root: Root, twin: nn.Module, x: Any) -> None:
 
 def _leak(root: Root, twin: nn.Module, x: Any) -> None:
     y = _outputs(twin, x)
-    if not isinstance(y, torch.Tensor) or y.dim() != 3 or tuple(y.shape[:2]) != tuple(x.shape) or x.shape[1] < 4:
+    if (
+        not isinstance(y, torch.Tensor)
+        or y.dim() != 3
+        or tuple(y.shape[:2]) != tuple(x.shape)
+        or x.shape[1] < 4
+    ):
         root.leak_why = "the output is not one row of scores per token"
         return
     changed = x.clone()

@@ -30,8 +30,19 @@ MAX_OPEN_CALLS = 600
 class Call:
     """One root call. Holds no tensor, so it may outlive its graph."""
 
-    __slots__ = ("chain", "drops", "grad", "layers_on", "reached", "reached_at", "root", "site", "tick",
-                 "training", "__weakref__")  # fmt: skip
+    __slots__ = (
+        "__weakref__",
+        "chain",
+        "drops",
+        "grad",
+        "layers_on",
+        "reached",
+        "reached_at",
+        "root",
+        "site",
+        "tick",
+        "training",
+    )  # fmt: skip
 
     def __init__(self, root: Root, tick: int, grad: bool, training: bool) -> None:
         self.root, self.tick, self.grad, self.training = root, tick, grad, training
@@ -79,11 +90,15 @@ class Root:
         self.mode_layers = [weakref.ref(m) for m in (*self.drops, *self.norms)]
         self.moving_norms = [weakref.ref(m) for m in self.norms]
         self.frozen_norms = [
-            weakref.ref(m) for m in self.norms if m.affine and m.weight is not None and not m.weight.requires_grad
+            weakref.ref(m)
+            for m in self.norms
+            if m.affine and m.weight is not None and not m.weight.requires_grad
         ]
         self.frozen_everywhere = bool(self.norms) and len(self.frozen_norms) == len(self.norms)
         self.has_drops = bool(self.drops)
-        self.norm_layers = len(self.norms) + sum(isinstance(m, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)) for m in inner)
+        self.norm_layers = len(self.norms) + sum(
+            isinstance(m, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)) for m in inner
+        )
         self.drops, self.norms = [], []
         self.calls = self.grad_calls = self.training_calls = 0
         self.eval_grad = Hits()
@@ -371,7 +386,9 @@ class RootTracker:
     def _scan_retained(self) -> None:
         tick = self.stream.tick
         ours = set(map(id, self.reached))
-        alive = [c for ref in self.open_calls if (c := ref()) is not None and c.tick < tick and id(c) not in ours]
+        alive = [
+            c for ref in self.open_calls if (c := ref()) is not None and c.tick < tick and id(c) not in ours
+        ]
         ticks = {c.tick for c in alive}
         if len(ticks) >= 60 or (len(ticks) >= 45 and len(self.open_calls) < MAX_OPEN_CALLS // 4):
             self.retained.hit(min(ticks), alive=len(alive), steps=len(ticks))
@@ -379,33 +396,33 @@ class RootTracker:
 
     # -- other events -----------------------------------------------------------------------------
 
-    def iterator_started(self, loader: Any, iterator: Any, site: Any) -> None:  # noqa: ARG002
+    def iterator_started(self, loader: Any, iterator: Any, site: Any) -> None:
         """A loader was iterated."""
         self.iterator = id(iterator)
 
-    def batch_loaded(self, iterator: Any, seconds: float) -> None:  # noqa: ARG002
+    def batch_loaded(self, iterator: Any, seconds: float) -> None:
         """A batch came from a loader."""
         self.iterator = id(iterator)
 
-    def iterator_ended(self, iterator: Any) -> None:  # noqa: ARG002
+    def iterator_ended(self, iterator: Any) -> None:
         """A loader ran out; passes over it end."""
         self.iterator = None
         for root in self.roots:
             if root.current is not None:
                 self.finish_pass(root)
 
-    def dropout_drawn(self, p: float, site: Any) -> None:  # noqa: ARG002
+    def dropout_drawn(self, p: float, site: Any) -> None:
         """Dropout was active."""
         if self.current is not None:
             self.current.drops = True
 
-    def ddp_built(self, wrapper: nn.Module, module: nn.Module, site: Any) -> None:  # noqa: ARG002
+    def ddp_built(self, wrapper: nn.Module, module: nn.Module, site: Any) -> None:
         """A model was wrapped."""
         root = self.of(module)
         if root is not None:
             root.ddp = weakref.ref(wrapper)
 
-    def mode_called(self, module: nn.Module, mode: bool, site: Any) -> None:  # noqa: ARG002
+    def mode_called(self, module: nn.Module, mode: bool, site: Any) -> None:
         """``train`` or ``eval`` was called on a model."""
         known = self.by_id.get(id(module))
         if known is not None and known[1] is not None and len(known[1].mode_switches) < 100:
@@ -420,7 +437,7 @@ class _Arrival:
     def __init__(self, tracker: RootTracker, call: Call) -> None:
         self.tracker, self.call = tracker, call
 
-    def __call__(self, grad: Any) -> None:  # noqa: ARG002
+    def __call__(self, grad: Any) -> None:
         self.tracker.arrived(self.call)
 
 

@@ -43,7 +43,7 @@ class RunFacts:
             self.stream.subscribe(tracker)
         self.unheld: dict[int, dict[str, Any]] = {}
 
-    def _read_leaves(self, graph: Any, event: Any) -> None:  # noqa: ARG002
+    def _read_leaves(self, graph: Any, event: Any) -> None:
         """Count, at sampled backwards, the leaves that no optimizer holds."""
         for leaf in graph.leaves:
             if not self.optimizers.is_held(leaf):
