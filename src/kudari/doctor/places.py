@@ -63,6 +63,12 @@ def user_site(depth: int = 2) -> Site | None:
     return None if frame is None else Site(frame.f_code, frame.f_lasti)
 
 
+def caller_site(depth: int = 2) -> Site | None:
+    """The point that called the caller of this function, where it is user code itself; else None."""
+    frame = sys._getframe(depth)
+    return Site(frame.f_code, frame.f_lasti) if is_user(frame.f_code) else None
+
+
 def call_chain(depth: int = 2, limit: int = 12) -> tuple[Site, ...]:
     """The user's frames that led here, innermost first."""
     chain: list[Site] = []

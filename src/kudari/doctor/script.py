@@ -11,7 +11,8 @@ from types import ModuleType, TracebackType
 
 from kudari.doctor.diagnose import Diagnoses
 from kudari.doctor.finding import Finding, Severity
-from kudari.doctor.watching import Doctor, StopTrainingError, watch
+from kudari.doctor.observe.stream import StopTrainingError
+from kudari.doctor.watching import Doctor, watch
 from kudari.errors import ArgumentError
 
 INTERRUPTED = 130

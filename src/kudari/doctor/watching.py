@@ -12,13 +12,10 @@ from torch.optim import Optimizer
 from kudari.doctor.diagnose import Diagnoses, conclude, judge_run
 from kudari.doctor.finding import Finding, Severity
 from kudari.doctor.observe.patches import install
+from kudari.doctor.observe.stream import StopTrainingError
 from kudari.doctor.printers.text import as_text
 from kudari.doctor.track.run import RunFacts
 from kudari.errors import ArgumentError
-
-
-class StopTrainingError(RuntimeError):
-    """Raised inside the watched code by ``--stop-on`` when a finding of that level is certain."""
 
 
 class Doctor:

@@ -15,7 +15,7 @@ from torch.utils import data as torch_data
 
 from kudari.doctor.observe.patching import Patcher
 from kudari.doctor.observe.stream import Stream
-from kudari.doctor.places import user_site
+from kudari.doctor.places import caller_site, user_site
 from kudari.doctor.track.backwards import Backward
 from kudari.doctor.track.roots import RootTracker
 
@@ -316,7 +316,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
         @functools.wraps(original)
         def reduce(self: Any, *args: Any, **kwargs: Any) -> Any:
             if (stream.sampled or not torch.is_grad_enabled()) and not stream.quiet and (args or kwargs):
-                stream.emit("reduced", self, args[0] if args else kwargs.get("dim"), user_site())
+                stream.emit("reduced", self, args[0] if args else kwargs.get("dim"), caller_site())
             return original(self, *args, **kwargs)
 
         return reduce
@@ -325,7 +325,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
         @functools.wraps(original)
         def read(self: Any, *args: Any, **kwargs: Any) -> Any:
             if stream.sampled and not stream.quiet:
-                stream.emit("read_to_host", user_site())
+                stream.emit("read_to_host", caller_site())
             return original(self, *args, **kwargs)
 
         return read
@@ -361,7 +361,7 @@ def _root_calls(patcher: Patcher, stream: Stream, roots: RootTracker) -> None:
                     return original(self, *args, **kwargs)
                 roots.probe.enters(self, args)
                 return original(self, *args, **kwargs)
-            call = roots.begins(self, args, kwargs)
+            call = stream.guard(roots.begins, self, args, kwargs)
             if call is None:
                 return original(self, *args, **kwargs)
             roots.depth = 1
@@ -369,7 +369,7 @@ def _root_calls(patcher: Patcher, stream: Stream, roots: RootTracker) -> None:
                 result = original(self, *args, **kwargs)
             finally:
                 roots.depth = 0
-            roots.ends(call, result)
+            stream.guard(roots.ends, call, result)
             return result
 
         return __call__

@@ -15,6 +15,10 @@ EVENTS = (
 FIRST_SAMPLED_STEPS = 20
 
 
+class StopTrainingError(RuntimeError):
+    """Raised inside the watched code by ``stop_on`` when a finding of that level is certain."""
+
+
 class Stream:
     """Listeners by event name, and the clock of the run.
 
@@ -25,6 +29,7 @@ class Stream:
         in_backward: above 0 while the engine runs.
         in_step: the optimizers whose ``step`` is on the stack.
         every: steps between samples after the first 20.
+        failures: what went wrong in the doctor itself.
     """
 
     def __init__(self, every: int = 25) -> None:
@@ -34,6 +39,7 @@ class Stream:
         self.quiet = 0
         self.in_backward = 0
         self.in_step: list[Any] = []
+        self.failures: list[str] = []
         self.listeners: dict[str, tuple[Callable[..., None], ...]] = dict.fromkeys(EVENTS, ())
 
     def subscribe(self, listener: object) -> None:
@@ -48,7 +54,27 @@ class Stream:
         if self.quiet:
             return
         for listener in self.listeners[event]:
-            listener(*args)
+            try:
+                listener(*args)
+            except StopTrainingError:
+                raise
+            except Exception as error:
+                self.fails(listener, error)
+
+    def guard(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a tracker; what goes wrong in it must not reach the script."""
+        try:
+            return function(*args)
+        except Exception as error:
+            self.fails(function, error)
+            return None
+
+    def fails(self, function: Callable[..., Any], error: Exception) -> None:
+        """Remember a failure of the doctor itself; the report shows it."""
+        self.quiet = 0
+        if len(self.failures) < 20:
+            name = getattr(function, "__qualname__", str(function))
+            self.failures.append(f"{name}: {type(error).__name__}: {error}")
 
     def advance(self, steps: int) -> None:
         """Move the clock to ``steps`` optimizer steps."""

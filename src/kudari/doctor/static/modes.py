@@ -57,6 +57,35 @@ def read_grad_enabled_in_eval(reading: Reading) -> list[Found]:
                 label="outside of no_grad",
             )
         )
+    return found + _inline_evaluations(reading)
+
+
+def _inline_evaluations(reading: Reading) -> list[Found]:
+    """Between ``model.eval()`` and ``model.train()`` of one block: a loop that calls the model with gradients on."""
+    found = []
+    for body in (b for n in reading.nodes for b in (getattr(n, "body", None),) if isinstance(b, list)):
+        name = None
+        for statement in body:
+            call = statement.value if isinstance(statement, ast.Expr) else None
+            if call is not None and (owner := method_call(call, "eval", "train")) is not None:
+                evaluates = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "eval"
+                name = text(owner) if evaluates else None
+                trains = evaluates and any(
+                    method_call(n, "backward") is not None for o in reading.loops_of(call) for n in ast.walk(o)
+                )
+                name = name if trains else None
+            elif name is not None and isinstance(statement, ast.For):
+                model = next((n for n in ast.walk(statement) if isinstance(n, ast.Call) and text(n.func) == name), None)
+                uses = any(isinstance(n, ast.Attribute) and n.attr in ("backward", "grad") for n in ast.walk(statement))
+                if model is not None and not uses and not reading.without_grad(model):
+                    found.append(
+                        Found(
+                            f"{name} is evaluated with gradients on: graphs are built and thrown away",
+                            reading.place(model),
+                            {"count": 1},
+                            label="outside of no_grad",
+                        )
+                    )
     return found
 
 

@@ -83,6 +83,7 @@ class BackwardTracker:
         self.readers: list[Any] = []
         self.known_leaf: Any = lambda tensor: isinstance(tensor, torch.nn.Parameter)
         self.on_nonfinite: Any = None
+        self.loss_scale: Any = lambda: 1.0
 
     def backward_begins(self, event: Backward, tensors: Any) -> None:
         """Read the loss, and at sampled steps its graph."""
@@ -135,6 +136,7 @@ class BackwardTracker:
         try:
             graph = walk(loss.grad_fn)
             event.mean, event.factor = loss_tail(loss.grad_fn)
+            event.factor /= self.loss_scale()
             record.looked += 1
             record.mean, record.factor = event.mean, event.factor
             if any(not self.known_leaf(leaf) for leaf in graph.leaves):

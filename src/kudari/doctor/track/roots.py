@@ -308,7 +308,7 @@ class RootTracker:
         current.calls += 1
         first = next((t for t in (*args, *kwargs.values()) if isinstance(t, torch.Tensor)), None)
         if first is not None:
-            mark = (first.data_ptr(), first._version, tuple(first.shape))
+            mark = (first.data_ptr(), version_of(first), tuple(first.shape))
             current.repeated += mark == current.last_input
             current.last_input = mark
             current.rows += first.shape[0] if first.dim() else 1
@@ -441,10 +441,15 @@ class _Arrival:
         self.tracker.arrived(self.call)
 
 
+def version_of(tensor: Any) -> int:
+    """Version of a tensor; inference tensors keep none."""
+    return 0 if tensor.is_inference() else int(tensor._version)
+
+
 def _batches(norm: Any) -> int:
     """Version of a norm's counter of batches, which moves with its statistics (theirs does not)."""
     counter = norm.num_batches_tracked
-    return 0 if counter is None else int(counter._version)
+    return 0 if counter is None else version_of(counter)
 
 
 def _tensors(result: Any, depth: int = 2) -> list[Any]:

@@ -36,6 +36,7 @@ class RunFacts:
         self.began = perf_counter()
         self.backwards.readers += [self._read_leaves, self.losses.read_graph, self.health.read_graph]
         self.backwards.on_nonfinite = self.health.nonfinite_loss
+        self.backwards.loss_scale = self.schedules.loss_scale
         self.optimizers.on_step.append(self.health.step)
         for tracker in (
             self.optimizers, self.backwards, self.roots, self.losses, self.schedules, self.data, self.health,

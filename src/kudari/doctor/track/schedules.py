@@ -63,10 +63,8 @@ class ScheduleTracker:
         self.records: list[SchedulerRecord] = []
         self.by_key: dict[int, SchedulerRecord] = {}
         self.clips: dict[Site | None, ClipRecord] = {}
-        self.scale: float | None = None
         self.scalers: dict[int, Any] = {}
         self.unscaled: set[int] = set()
-        self.scaled_backward: dict[int, float] = {}
         optimizers.on_step.append(self._step)
 
     def scheduler_built(self, scheduler: Any, args: Any, kwargs: dict[str, Any], site: Site | None) -> None:
@@ -129,6 +127,11 @@ class ScheduleTracker:
         """Gradients of an optimizer are divided by the scale."""
         self.scalers[id(optimizer)] = scaler
         self.unscaled.add(id(optimizer))
+
+    def loss_scale(self) -> float:
+        """The factor a scaler multiplies losses with; 1 without one."""
+        scaler = next(iter(self.scalers.values()), None)
+        return float(scaler.get_scale()) if scaler is not None else 1.0
 
     def clipped(self, params: list[Any], limit: Any, site: Site | None) -> None:
         """Gradients are about to be clipped."""
