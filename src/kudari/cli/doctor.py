@@ -15,7 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the findings as JSON")
     parser.add_argument("--html", type=Path, metavar="OUT", help="write the findings as one HTML page")
     parser.add_argument("--sarif", type=Path, metavar="OUT", help="write the findings as SARIF 2.1.0")
-    parser.add_argument("--every", type=int, default=25, metavar="N", help="steps between samples (default 25)")
+    parser.add_argument(
+        "--every", type=int, default=25, metavar="N", help="steps between samples (default 25)"
+    )
     parser.add_argument("--stop-on", choices=LEVELS, help="end the script at the first finding of this level")
     parser.add_argument("--fail-on", choices=LEVELS, help="exit with 1 when a finding reaches this level")
     parser.add_argument("--ignore", action="append", default=[], metavar="SLUG", help="leave out a finding")

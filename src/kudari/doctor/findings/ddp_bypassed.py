@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-
-
 from kudari.doctor.finding import Found, Illness, Manual, Skipped, Verdict
 from kudari.doctor.judging import where
 from kudari.doctor.static.modes import read_ddp_bypassed

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place
 from kudari.doctor.static.modes import read_worker_generators
 
 if TYPE_CHECKING:
     from kudari.doctor.track.run import RunFacts
-
 
 
 def judge(run: RunFacts) -> Verdict:

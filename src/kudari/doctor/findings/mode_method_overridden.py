@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-
 import inspect
+from typing import TYPE_CHECKING
 
 from kudari.doctor.finding import Found, Illness, Manual, Place, Runs, Skipped, Verdict
 from kudari.doctor.static.modules import read_mode_overrides
 
 if TYPE_CHECKING:
     from kudari.doctor.track.run import RunFacts
-
 
 
 def judge(run: RunFacts) -> Verdict:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place, subjects_of
 from kudari.doctor.static.protocol import read_scheduler_before_optimizer
 
 if TYPE_CHECKING:
     from kudari.doctor.track.run import RunFacts
-
 
 
 def judge(run: RunFacts) -> Verdict:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-
-
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import few, names_of, stepped, subjects_of, where
 
 if TYPE_CHECKING:
     from kudari.doctor.track.run import RunFacts
-
 
 
 def judge(run: RunFacts) -> Verdict:

@@ -306,7 +306,9 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def watch_pair(original: Any) -> Any:
         @functools.wraps(original)
         def compare(self: Any, other: Any, **kwargs: Any) -> Any:
-            if (not stream.quiet and isinstance(other, torch.Tensor) and not torch.is_grad_enabled()) or (stream.sampled and not stream.quiet and isinstance(other, torch.Tensor)):
+            if (not stream.quiet and isinstance(other, torch.Tensor) and not torch.is_grad_enabled()) or (
+                stream.sampled and not stream.quiet and isinstance(other, torch.Tensor)
+            ):
                 stream.emit("compared", self, other, user_site())
             return original(self, other, **kwargs)
 

@@ -17,6 +17,9 @@ SKIPPED_FOLDERS = frozenset(
     {".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", "build", "dist", ".tox"}
 )
 
+# A file with none of these holds no training code; it is not even parsed.
+WORTH_READING = ("backward(", "Module)", "DataLoader", "lr_scheduler", "dropout", "Softmax", "Loss(")
+
 
 def python_files(path: Path) -> Iterator[Path]:
     """A file itself, or every ``.py`` file below a folder, in order."""
@@ -34,7 +37,7 @@ def read(path: Path) -> Reading | None:
     """Parse one file; None where it is not Python, or never mentions torch."""
     try:
         source = path.read_text(encoding="utf-8")
-        if "torch" not in source:
+        if "torch" not in source or not any(word in source for word in WORTH_READING):
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -46,6 +46,15 @@ class Body:
 
 def training_bodies(reading: Reading) -> list[Body]:
     """The innermost loops whose iteration runs both backward and step."""
+    if "training bodies" not in reading.kept:
+        reading.kept["training bodies"] = _training_bodies(reading)
+    bodies: list[Body] = reading.kept["training bodies"]
+    return bodies
+
+
+def _training_bodies(reading: Reading) -> list[Body]:
+    if "backward(" not in reading.source or ".step(" not in reading.source:
+        return []
     found = []
     for loop in (n for n in reading.nodes if isinstance(n, (ast.For, ast.While))):
         acts, opaque = _acts(reading, loop.body, loop)

@@ -104,9 +104,18 @@ def _last_of_class(reading: Reading, facts: ClassFacts, depth: int) -> tuple[str
 
 
 def _loss_calls(reading: Reading) -> list[tuple[str, ast.Call]]:
+    if "loss calls" not in reading.kept:
+        reading.kept["loss calls"] = _find_loss_calls(reading)
+    calls: list[tuple[str, ast.Call]] = reading.kept["loss calls"]
+    return calls
+
+
+def _find_loss_calls(reading: Reading) -> list[tuple[str, ast.Call]]:
     found = []
+    if "Loss" not in reading.source and "entropy" not in reading.source and "nll_loss" not in reading.source:
+        return []
     for call in reading.calls:
-        if reading.without_grad(call) or len(call.args) < 2:
+        if len(call.args) < 2:
             continue
         name = reading.called(call) or ""
         if name.startswith(_F) and name[len(_F) :] in _CRITERIA.values():
@@ -117,7 +126,7 @@ def _loss_calls(reading: Reading) -> list[tuple[str, ast.Call]]:
             )
             if kind:
                 found.append((kind, call))
-    return found
+    return [(kind, call) for kind, call in found if not reading.without_grad(call)]
 
 
 def _wrong_last(reading: Reading, loss: str, wrong: tuple[str, ...], message: str) -> list[Found]:
@@ -161,7 +170,9 @@ def read_nll_without_log_softmax(reading: Reading) -> list[Found]:
 
 def read_softmax_over_one_class(reading: Reading) -> list[Found]:
     """softmax right after a layer with one output."""
-    found = []
+    found: list[Found] = []
+    if "oftmax" not in reading.source:
+        return found
     for call in reading.calls:
         if reading.called(call) == "torch.nn.Sequential":
             for layer, after in zip(call.args, call.args[1:], strict=False):

@@ -19,7 +19,9 @@ def _has_mode_layers(reading: Reading) -> bool:
 
 def _evaluators(reading: Reading) -> list[tuple[Function, str, ast.For]]:
     """Functions that call ``model.eval()`` and loop over a loader calling that model: (function, model, loop)."""
-    found = []
+    found: list[tuple[Function, str, ast.For]] = []
+    if ".eval()" not in reading.source:
+        return found
     for function in reading.functions.values():
         evals = [o for n in ast.walk(function) if (o := method_call(n, "eval")) is not None and not n.args]  # type: ignore[attr-defined]
         for owner in evals:
@@ -62,21 +64,34 @@ def read_grad_enabled_in_eval(reading: Reading) -> list[Found]:
 
 def _inline_evaluations(reading: Reading) -> list[Found]:
     """Between ``model.eval()`` and ``model.train()`` of one block: a loop that calls the model with gradients on."""
-    found = []
+    found: list[Found] = []
+    if ".eval()" not in reading.source or "backward(" not in reading.source:
+        return found
     for body in (b for n in reading.nodes for b in (getattr(n, "body", None),) if isinstance(b, list)):
         name = None
         for statement in body:
             call = statement.value if isinstance(statement, ast.Expr) else None
             if call is not None and (owner := method_call(call, "eval", "train")) is not None:
-                evaluates = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "eval"
+                evaluates = (
+                    isinstance(call, ast.Call)
+                    and isinstance(call.func, ast.Attribute)
+                    and call.func.attr == "eval"
+                )
                 name = text(owner) if evaluates else None
                 trains = evaluates and any(
-                    method_call(n, "backward") is not None for o in reading.loops_of(call) for n in ast.walk(o)
+                    method_call(n, "backward") is not None
+                    for o in reading.loops_of(call)
+                    for n in ast.walk(o)
                 )
                 name = name if trains else None
             elif name is not None and isinstance(statement, ast.For):
-                model = next((n for n in ast.walk(statement) if isinstance(n, ast.Call) and text(n.func) == name), None)
-                uses = any(isinstance(n, ast.Attribute) and n.attr in ("backward", "grad") for n in ast.walk(statement))
+                model = next(
+                    (n for n in ast.walk(statement) if isinstance(n, ast.Call) and text(n.func) == name), None
+                )
+                uses = any(
+                    isinstance(n, ast.Attribute) and n.attr in ("backward", "grad")
+                    for n in ast.walk(statement)
+                )
                 if model is not None and not uses and not reading.without_grad(model):
                     found.append(
                         Found(
@@ -91,7 +106,7 @@ def _inline_evaluations(reading: Reading) -> list[Found]:
 
 def read_eval_mode_while_training(reading: Reading) -> list[Found]:
     """``.train()`` only before the loop while the loop calls something that does ``.eval()`` and does not restore."""
-    if not _has_mode_layers(reading):
+    if not _has_mode_layers(reading) or ".eval()" not in reading.source or "backward(" not in reading.source:
         return []
     found = []
     for function in reading.functions.values():
@@ -178,7 +193,9 @@ def _keeps_graph(node: ast.expr, losses: set[str]) -> bool:
 
 def read_graph_cut(reading: Reading) -> list[Found]:
     """A loss made anew right before its backward."""
-    found = []
+    found: list[Found] = []
+    if ".backward(" not in reading.source:
+        return found
     for call in reading.calls:
         owner = method_call(call, "backward")
         if owner is None or not isinstance(owner, ast.Name):
@@ -319,7 +336,9 @@ def read_worker_generators(reading: Reading) -> list[Found]:
 
 def read_ddp_bypassed(reading: Reading) -> list[Found]:
     """``wrapped.module(...)`` in a training loop, where ``wrapped`` is a DistributedDataParallel."""
-    found = []
+    found: list[Found] = []
+    if "DistributedDataParallel" not in reading.source or ".module" not in reading.source:
+        return found
     for call in reading.calls:
         owner = call.func
         if isinstance(owner, ast.Attribute) and not (owner.attr == "module"):

@@ -104,7 +104,9 @@ def read_optimizer_rebuilt(reading: Reading) -> list[Found]:
 
 def read_scheduler_never_stepped(reading: Reading) -> list[Found]:
     """A scheduler bound to a name that is used nowhere else."""
-    found = []
+    found: list[Found] = []
+    if "lr_scheduler" not in reading.source:
+        return found
     for (scope, name), values in reading.bindings.items():
         made = [v for v in values if (reading.called(v) or "").startswith("torch.optim.lr_scheduler.")]
         if not made or len(made) != len(values):
@@ -282,7 +284,7 @@ def _is_mean_loss(reading: Reading, who: str, body: Body, source: str) -> bool:
 
 def read_missing_set_epoch(reading: Reading) -> list[Found]:
     """A shuffling DistributedSampler whose loader is iterated in an epoch loop without set_epoch."""
-    if "set_epoch" in reading.source:
+    if "set_epoch" in reading.source or "DistributedSampler" not in reading.source:
         return []
     found = []
     for call in reading.calls:

@@ -9,6 +9,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from kudari.doctor.finding import Place
 
@@ -55,6 +56,7 @@ class Reading:
         path: shown in places.
         tree: the module.
         aliases: local name to full dotted name, from imports.
+        kept: results that several judges share, by name.
     """
 
     def __init__(self, path: str, source: str) -> None:
@@ -63,6 +65,8 @@ class Reading:
         self.aliases: dict[str, str] = {}
         self.parents: dict[ast.AST, ast.AST] = {}
         self.nodes: list[ast.AST] = []
+        self._names: dict[ast.AST, str | None] = {}
+        self.kept: dict[str, Any] = {}
         self._index()
 
     def _index(self) -> None:
@@ -98,7 +102,11 @@ class Reading:
 
     def called(self, node: ast.AST | None) -> str | None:
         """Full name of what a call calls; None where the node is no call or the name cannot be resolved."""
-        return self.dotted(node.func) if isinstance(node, ast.Call) else None
+        if not isinstance(node, ast.Call):
+            return None
+        if node not in self._names:
+            self._names[node] = self.dotted(node.func)
+        return self._names[node]
 
     def place(self, node: ast.AST) -> Place:
         """Where a node stands."""

@@ -15,7 +15,9 @@ for group in range(30):
         micro.append(ids)
     tokens = sum(int((ids != 0).sum()) for ids in micro)
     for ids in micro:
-        loss = nn.functional.cross_entropy(model(ids).flatten(0, 1), ids.flatten(), ignore_index=0, reduction="sum")
+        loss = nn.functional.cross_entropy(
+            model(ids).flatten(0, 1), ids.flatten(), ignore_index=0, reduction="sum"
+        )
         (loss / tokens).backward()
     optimizer.step()
     optimizer.zero_grad()

@@ -11,7 +11,13 @@ x = centres[y] + torch.randn(600, 12)
 train = DataLoader(TensorDataset(x[:480], y[:480]), batch_size=32, shuffle=True)
 valid = DataLoader(TensorDataset(x[480:], y[480:]), batch_size=60)
 model = nn.Sequential(
-    nn.Linear(12, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4)
+    nn.Linear(12, 32),
+    nn.BatchNorm1d(32),
+    nn.ReLU(),
+    nn.Dropout(0.2),
+    nn.Linear(32, 32),
+    nn.ReLU(),
+    nn.Linear(32, 4),
 )
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=6)

@@ -19,7 +19,9 @@ class LoRA(nn.Module):
         return self.base(x) + (x @ self.a.T) @ self.b.T
 
 
-net = nn.Sequential(LoRA(nn.Linear(8, 32)), nn.ReLU(), LoRA(nn.Linear(32, 32)), nn.ReLU(), LoRA(nn.Linear(32, 3)))
+net = nn.Sequential(
+    LoRA(nn.Linear(8, 32)), nn.ReLU(), LoRA(nn.Linear(32, 32)), nn.ReLU(), LoRA(nn.Linear(32, 3))
+)
 optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-2)
 for step in range(100):
     x = torch.randn(64, 8)

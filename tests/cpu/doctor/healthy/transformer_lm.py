@@ -14,7 +14,9 @@ class Block(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(0.1))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(0.1)
+        )
 
     def forward(self, x):
         b, t, c = x.shape
@@ -51,11 +53,17 @@ def batch(n):
 model = Model()
 decay = [p for p in model.parameters() if p.dim() > 1]
 rest = [p for p in model.parameters() if p.dim() < 2]
-optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}], lr=3e-3)
+optimizer = torch.optim.AdamW(
+    [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}], lr=3e-3
+)
 warmup, total = 20, 120
 scheduler = torch.optim.lr_scheduler.LambdaLR(
     optimizer,
-    lambda s: (s + 1) / warmup if s < warmup else 0.1 + 0.45 * (1 + math.cos(math.pi * (s - warmup) / (total - warmup))),
+    lambda s: (
+        (s + 1) / warmup
+        if s < warmup
+        else 0.1 + 0.45 * (1 + math.cos(math.pi * (s - warmup) / (total - warmup)))
+    ),
 )
 for step in range(total):
     model.train()
@@ -69,5 +77,8 @@ for step in range(total):
     if step % 40 == 39:
         model.eval()
         with torch.inference_mode():
-            losses = [nn.functional.cross_entropy(model(a).flatten(0, 1), b.flatten()).item() for a, b in map(batch, [32] * 4)]
+            losses = [
+                nn.functional.cross_entropy(model(a).flatten(0, 1), b.flatten()).item()
+                for a, b in map(batch, [32] * 4)
+            ]
         print(step, loss.item(), sum(losses) / 4)
