@@ -99,8 +99,10 @@ def conclude(
     passed, ignored_slugs = tuple(passed), frozenset(ignore)
     acquitted = {*passed, *(f.fault for f in dynamic)}
     merged = [*dynamic, *(f for f in static if f.fault not in acquitted)]
-    silenced = [f for f in merged if f.fault in ignored_slugs or is_ignored(f)]
-    kept = suppress([f for f in merged if f not in silenced])
+    # A root that the user silences still explains its symptoms.
+    judged = suppress(merged)
+    silenced = [f for f in judged if f.fault in ignored_slugs or is_ignored(f)]
+    kept = [f for f in judged if f not in silenced]
     kept.sort(key=lambda f: (SEVERITIES.index(f.severity), f.file or "", f.line or 0, f.fault))
     named = {f.fault for f in kept}
     return Diagnoses(

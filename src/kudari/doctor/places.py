@@ -16,7 +16,7 @@ from kudari.doctor.finding import Place
 
 _KUDARI = str(Path(__file__).resolve().parent.parent) + os.sep
 _STDLIB = str(Path(sysconfig.get_paths()["stdlib"])) + os.sep
-_known: dict[CodeType, bool] = {}
+_known: dict[str, bool] = {}
 
 
 class Site(NamedTuple):
@@ -31,17 +31,16 @@ def _is_user(code: CodeType) -> bool:
     foreign = (
         "site-packages" in name
         or "dist-packages" in name
-        or name.startswith((_KUDARI, "<frozen", "<string>", "<attrs", "<__"))
-        or name.startswith(_STDLIB)
+        or name.startswith((_KUDARI, _STDLIB, "<frozen", "<string>", "<attrs", "<__"))
     )
     return not foreign
 
 
 def is_user(code: CodeType) -> bool:
     """True for code that is neither torch, nor Kudari, nor the standard library, nor installed."""
-    known = _known.get(code)
+    known = _known.get(code.co_filename)
     if known is None:
-        known = _known[code] = _is_user(code)
+        known = _known[code.co_filename] = _is_user(code)
     return known
 
 
@@ -50,7 +49,7 @@ def user_frame(depth: int = 2) -> FrameType | None:
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         code = frame.f_code
-        known = _known.get(code)
+        known = _known.get(code.co_filename)
         if known or (known is None and is_user(code)):
             return frame
         frame = frame.f_back
@@ -80,24 +79,27 @@ def call_chain(depth: int = 2, limit: int = 12) -> tuple[Site, ...]:
     return tuple(chain)
 
 
-@lru_cache(maxsize=4096)
 def place(site: Site | None) -> Place | None:
     """File, line and columns of a site."""
-    if site is None:
-        return None
+    # Equal code in two files compares equal, so the name of the file belongs to the key.
+    return None if site is None else _place(site.code.co_filename, site)
+
+
+@lru_cache(maxsize=4096)
+def _place(file: str, site: Site) -> Place:
     code, lasti = site
     line, end_line, column, end_column = next(
         islice(code.co_positions(), lasti // 2, None), (None, None, None, None)
     )
     if line is None:
-        return Place(code.co_filename, code.co_firstlineno)
+        return Place(file, code.co_firstlineno)
     if column is None or end_column is None:
-        return Place(code.co_filename, line)
-    text = linecache.getline(code.co_filename, line).rstrip("\n")
+        return Place(file, line)
+    text = linecache.getline(file, line).rstrip("\n")
     # co_positions counts UTF-8 bytes; the caret counts characters.
     start = len(text.encode()[:column].decode(errors="replace"))
     end = len(text.encode()[:end_column].decode(errors="replace")) if end_line == line else len(text)
-    return Place(code.co_filename, line, start, max(end, start + 1))
+    return Place(file, line, start, max(end, start + 1))
 
 
 def source_line(file: str, line: int) -> str:

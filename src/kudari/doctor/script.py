@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import sys
 import traceback
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ def visit(
         ) from error
     except (SyntaxError, ValueError) as error:
         raise ArgumentError(f"{script} is not valid Python: {error}.") from error
+    linecache.checkcache(str(script))
     main = ModuleType("__main__")
     main.__dict__.update(__file__=str(script), __builtins__=__builtins__, __spec__=None, __cached__=None)
     kept = sys.modules["__main__"], sys.argv, list(sys.path)

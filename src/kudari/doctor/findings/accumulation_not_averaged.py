@@ -64,9 +64,12 @@ ILLNESS = Illness(
     slug="accumulation-not-averaged",
     severity="warning",
     manual=Manual(
-        sees="80 % of 3 or more steps use k >= 2 backwards from one line, the loss is a mean, and no constant factor "
-        "near 1/k is multiplied in. Only a note for Adam-type optimizers without clipping, which cancel the factor.",
-        hurts="The gradient is k times as large as for one batch of the same samples; so is the effective rate.",
+        sees="80 % of 3 or more steps use k >= 2 backwards from one line, the loss is a mean, and no "
+        "constant factor "
+        "near 1/k is multiplied in. Only a note for Adam-type optimizers without clipping, which "
+        "cancel the factor.",
+        hurts="The gradient is k times as large as for one batch of the same samples; so is the "
+        "effective rate.",
         fix="(loss / accumulation_steps).backward()",
         unless="the rate was chosen for the sum",
     ),

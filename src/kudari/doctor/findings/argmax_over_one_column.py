@@ -56,5 +56,9 @@ ILLNESS = Illness(
         unless="the width is 1 only for some inputs",
     ),
     judge=judge,
-    runs=Runs(_LOOP, (("net(x).argmax(1)", "(net(x) > 0).squeeze(1)"),), _LOOP.replace("net(x).argmax(1)", "net(x).argmax(0)")),
-)  # fmt: skip
+    runs=Runs(
+        _LOOP,
+        (("net(x).argmax(1)", "(net(x) > 0).squeeze(1)"),),
+        _LOOP.replace("net(x).argmax(1)", "net(x).argmax(0)"),
+    ),
+)

@@ -62,9 +62,11 @@ ILLNESS = Illness(
     slug="batch-mixing",
     severity="error",
     manual=Manual(
-        sees="On a copy in eval mode, changing the first sample of a batch changes the outputs of other samples by more "
+        sees="On a copy in eval mode, changing the first sample of a batch changes the outputs of "
+        "other samples by more "
         "than 1e-4 of their scale, twice the same with one seed.",
-        hurts="Predictions depend on what else is in the batch: a wrong dim, a missing permute or batch_first.",
+        hurts="Predictions depend on what else is in the batch: a wrong dim, a missing permute or "
+        "batch_first.",
         fix="nn.RNN(..., batch_first=True), permute() to the expected order, or the right dim= in softmax",
         unless="samples are meant to interact, as nodes of a graph or elements of a set",
     ),

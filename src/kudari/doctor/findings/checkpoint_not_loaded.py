@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import few, place
@@ -22,9 +22,12 @@ def judge(run: RunFacts) -> Verdict:
     found = []
     for load in loads:
         evidence = {
-            "count": 1, "first_step": 0, "matched": load["matched"] / load["own"],
-            "missing": load["missing"], "unexpected": load["unexpected"],
-        }  # fmt: skip
+            "count": 1,
+            "first_step": 0,
+            "matched": load["matched"] / load["own"],
+            "missing": load["missing"],
+            "unexpected": load["unexpected"],
+        }
         if load["same_storage"] and not load["trained"]:
             message = "load_state_dict is given the model's own tensors: nothing was loaded"
             fix = "compare the checkpoint's keys with model.state_dict().keys() before filtering"
@@ -35,13 +38,19 @@ def judge(run: RunFacts) -> Verdict:
         else:
             continue
         found.append(
-            Found(message, place(load["site"]), evidence, fix, label=f"missing: {few(load['missing'], 2) or 'none'}",
-                  subjects=frozenset([load["model"]]))
-        )  # fmt: skip
+            Found(
+                message,
+                place(load["site"]),
+                evidence,
+                fix,
+                label=f"missing: {few(load['missing'], 2) or 'none'}",
+                subjects=frozenset([load["model"]]),
+            )
+        )
     return found
 
 
-def _fix(load) -> str:  # type: ignore[no-untyped-def]
+def _fix(load: dict[str, Any]) -> str:
     for given in load["unexpected"]:
         for own in load["missing"]:
             if given.endswith("." + own):
@@ -74,7 +83,8 @@ ILLNESS = Illness(
     slug="checkpoint-not-loaded",
     severity="error",
     manual=Manual(
-        sees="load_state_dict matches, by name and shape, under 10 % of the elements of both sides; or the tensors it "
+        sees="load_state_dict matches, by name and shape, under 10 % of the elements of both sides; "
+        "or the tensors it "
         "is given are the model's own.",
         hurts="With strict=False torch says nothing, and training starts from random weights.",
         fix="strip or add the prefix so that names match, and print missing_keys and unexpected_keys",

@@ -51,7 +51,8 @@ ILLNESS = Illness(
     slug="clip-after-step",
     severity="error",
     manual=Manual(
-        sees="3 or more clips, and 80 % of them, see only gradients that a step consumed and no backward refreshed.",
+        sees="3 or more clips, and 80 % of them, see only gradients that a step consumed and no "
+        "backward refreshed.",
         hurts="Nothing is clipped: the step already used the full gradient.",
         fix="order: loss.backward(), clip_grad_norm_(...), optimizer.step()",
         unless="only the norm is wanted; then pass max_norm=float('inf')",

@@ -53,7 +53,8 @@ ILLNESS = Illness(
     slug="clip-before-backward",
     severity="error",
     manual=Manual(
-        sees="4 or more clips, and 80 % of them, see gradients that are None or zero, while backwards and steps follow.",
+        sees="4 or more clips, and 80 % of them, see gradients that are None or zero, while "
+        "backwards and steps follow.",
         hurts="Nothing is clipped: the gradients of this step do not exist yet.",
         fix="order: loss.backward(), clip_grad_norm_(...), optimizer.step()",
         unless="only the norm is wanted; then pass max_norm=float('inf')",

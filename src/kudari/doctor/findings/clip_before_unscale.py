@@ -25,7 +25,8 @@ def judge(run: RunFacts) -> Verdict:
         return Skipped("gradients were not clipped 3 times")
     return [
         Found(
-            f"gradients are clipped to {c.scaled.detail['max_norm']:g} while they are still multiplied by the "
+            f"gradients are clipped to {c.scaled.detail['max_norm']:g} while they are still "
+            "multiplied by the "
             f"loss scale {c.scaled.detail['scale']:g}",
             place(c.site),
             c.scaled.evidence(clips=c.count),
@@ -56,9 +57,11 @@ ILLNESS = Illness(
     slug="clip-before-unscale",
     severity="error",
     manual=Manual(
-        sees="With a GradScaler of scale above 1, gradients are clipped before scaler.unscale_; 3 or more times and "
+        sees="With a GradScaler of scale above 1, gradients are clipped before scaler.unscale_; 3 or "
+        "more times and "
         "half of the clips. Limits of 100 and more are taken as scaled on purpose.",
-        hurts="Against scaled gradients the limit is smaller by the scale: nearly the whole gradient is clipped away.",
+        hurts="Against scaled gradients the limit is smaller by the scale: nearly the whole gradient "
+        "is clipped away.",
         fix="scaler.unscale_(optimizer), then clip_grad_norm_(...), then scaler.step(optimizer)",
         unless="the limit was multiplied by the scale",
     ),

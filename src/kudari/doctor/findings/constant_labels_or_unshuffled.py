@@ -33,7 +33,7 @@ def judge(run: RunFacts) -> Verdict:
         single = sum(len(b) == 1 for b in batches)
         samples = sum(sum(b.values()) for b in batches)
         if len(classes) >= 2 and single * 2 >= len(batches):
-            message = f"{single} of {len(batches)} batches hold one class only: the data are sorted and not shuffled"
+            message = f"{single} of {len(batches)} batches hold one class only: the data are sorted"
             fix = "DataLoader(dataset, batch_size, shuffle=True)"
         elif len(classes) == 1 and samples >= MIN_SAMPLES:
             message = f"all {samples} labels looked at are class {next(iter(classes))}"
@@ -42,12 +42,14 @@ def judge(run: RunFacts) -> Verdict:
             continue
         found.append(
             Found(
-                message, place(s.site),
+                message,
+                place(s.site),
                 {"count": single, "first_step": 0, "batches": len(batches), "classes_seen": len(classes)},
-                fix, label=f"{len(classes)} of {s.classes} classes in {samples} labels",
+                fix,
+                label=f"{len(classes)} of {s.classes} classes in {samples} labels",
                 subjects=frozenset([s.root.key]) if s.root else frozenset(),
             )
-        )  # fmt: skip
+        )
     return found if looked else Skipped("no loss over 3 or more classes was given 5 batches of 8 or more")
 
 
@@ -72,7 +74,8 @@ ILLNESS = Illness(
     slug="constant-labels-or-unshuffled",
     severity="warning",
     manual=Manual(
-        sees="With 3 or more classes and batches of 8 or more: half or more of 5 or more batches hold one class though "
+        sees="With 3 or more classes and batches of 8 or more: half or more of 5 or more batches "
+        "hold one class though "
         "several occur; or a single class in 200 or more samples.",
         hurts="Each step pulls towards the class of its batch and undoes the one before.",
         fix="DataLoader(dataset, batch_size, shuffle=True), or a random permutation per epoch",

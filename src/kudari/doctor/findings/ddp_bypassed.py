@@ -38,8 +38,10 @@ ILLNESS = Illness(
     slug="ddp-bypassed",
     severity="error",
     manual=Manual(
-        sees="The module wrapped in DistributedDataParallel got 10 or more training calls while the wrapper got none.",
-        hurts="Only the wrapper's forward prepares the averaging of gradients; without it every process trains alone "
+        sees="The module wrapped in DistributedDataParallel got 10 or more training calls while the "
+        "wrapper got none.",
+        hurts="Only the wrapper's forward prepares the averaging of gradients; without it every "
+        "process trains alone "
         "and the copies drift apart.",
         fix="call the wrapper: ddp_model(x); give the model a forward branch that returns the loss if needed",
         unless="the processes are meant to train alone",

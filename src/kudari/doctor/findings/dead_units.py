@@ -67,7 +67,8 @@ ILLNESS = Illness(
     slug="dead-units",
     severity="warning",
     manual=Manual(
-        sees="ReLU channels at or below 0 in every sampled batch (5 or more, 500 or more samples): 60 % of a layer while "
+        sees="ReLU channels at or below 0 in every sampled batch (5 or more, 500 or more samples): "
+        "60 % of a layer while "
         "the loss fell by less than 20 %, or 90 % of a layer, or a single output unit.",
         hurts="A unit that never fires gets no gradient and never comes back.",
         fix="a lower rate, a bias that starts at 0 or above, LeakyReLU or GELU",

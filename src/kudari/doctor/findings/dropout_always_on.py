@@ -66,7 +66,8 @@ ILLNESS = Illness(
     slug="dropout-always-on",
     severity="warning",
     manual=Manual(
-        sees="Functional dropout with p > 0, or attention with dropout_p > 0, inside a model in eval mode with "
+        sees="Functional dropout with p > 0, or attention with dropout_p > 0, inside a model in eval "
+        "mode with "
         "gradients off; 2 or more calls.",
         hurts="Predictions are random and worse than the model is.",
         fix="F.dropout(x, p, training=self.training); dropout_p=self.p if self.training else 0.0",
@@ -74,5 +75,9 @@ ILLNESS = Illness(
     ),
     judge=judge,
     read=read_dropout,
-    runs=Runs(_RUN, ((", 0.1))", ", 0.1, training=self.training))"),), _RUN.replace("F.dropout(torch.tanh(self.a(x)), 0.1)", "torch.tanh(self.a(x))")),
-)  # fmt: skip
+    runs=Runs(
+        _RUN,
+        ((", 0.1))", ", 0.1, training=self.training))"),),
+        _RUN.replace("F.dropout(torch.tanh(self.a(x)), 0.1)", "torch.tanh(self.a(x))"),
+    ),
+)

@@ -30,7 +30,6 @@ def judge(run: RunFacts) -> Verdict:
         if not root.off_after_pass:
             continue
         site = next((r.step_site for r in run.optimizers.records if r.key in root.trained_by), None)
-        last = root.passes[0] if root.passes else None
         found.append(
             Found(
                 f"{root.kind} is trained in eval mode: dropout and batch statistics are off "
@@ -44,7 +43,6 @@ def judge(run: RunFacts) -> Verdict:
                 subjects=frozenset([root.key]),
             )
         )
-        del last
     return found
 
 
@@ -76,7 +74,8 @@ ILLNESS = Illness(
     slug="eval-mode-while-training",
     severity="error",
     manual=Manual(
-        sees="Training calls with every Dropout and BatchNorm of the model in eval mode, 10 or more and a quarter "
+        sees="Training calls with every Dropout and BatchNorm of the model in eval mode, 10 or more "
+        "and a quarter "
         "of all, after an evaluation that switched it.",
         hurts="Dropout no longer regularises and batch norm trains against statistics that stand still.",
         fix="model.train() after each evaluation, at the top of the epoch loop",

@@ -31,7 +31,8 @@ def judge(run: RunFacts) -> Verdict:
         assert other is not None
         found.append(
             Found(
-                f"{root.kind} is trained on inputs with mean {mean:.3g} and standard deviation {std:.3g} and evaluated "
+                f"{root.kind} is trained on inputs with mean {mean:.3g} and standard deviation "
+                f"{std:.3g} and evaluated "
                 f"on {other[0]:.3g} and {other[1]:.3g}",
                 place(passes[0].site),
                 {"count": len(passes), "first_step": passes[0].tick, "train_mean": mean, "train_std": std,
@@ -43,7 +44,8 @@ def judge(run: RunFacts) -> Verdict:
     return found if looked else Skipped("no model was evaluated twice on 200 values")
 
 
-def _differs(mean, std, moments) -> bool:  # type: ignore[no-untyped-def]
+def _differs(mean: float, std: float, moments: tuple[float, float, int] | None) -> bool:
+    assert moments is not None
     return abs(moments[0] - mean) > std or not 1 / RATIO <= moments[1] / std <= RATIO
 
 
@@ -72,7 +74,8 @@ ILLNESS = Illness(
     slug="eval-preprocessing-differs",
     severity="warning",
     manual=Manual(
-        sees="The first layer's input in every evaluation has a mean off by more than one training standard deviation, or "
+        sees="The first layer's input in every evaluation has a mean off by more than one training "
+        "standard deviation, or "
         "a spread outside a third to three times of it.",
         hurts="The model is scored on data it was not trained for, and looks worse than it is.",
         fix="one transform for both, with statistics of the training data",

@@ -42,7 +42,8 @@ def judge(run: RunFacts) -> Verdict:
     limit = sorted(norms.values)[int(0.9 * (len(norms.values) - 1))]
     return [
         Found(
-            f"the gradient norm jumps to {norm:.3g} at step {step} ({norm / usual:.0f} times its median), and the loss to "
+            f"the gradient norm jumps to {norm:.3g} at step {step} ({norm / usual:.0f} times its "
+            "median), and the loss to "
             f"{loss:.3g}",
             where(r.step_site, r.site),
             {"count": len(spikes), "first_step": step, "norm": norm, "median_norm": usual, "loss": loss},
@@ -75,7 +76,8 @@ ILLNESS = Illness(
     slug="exploding-gradients",
     severity="warning",
     manual=Manual(
-        sees="After 10 steps, a gradient norm above 100 times its running median of 20 while the loss jumps beyond 5 times "
+        sees="After 10 steps, a gradient norm above 100 times its running median of 20 while the "
+        "loss jumps beyond 5 times "
         "its median plus 1.",
         hurts="One such step throws away what hundreds before it have learned.",
         fix="clip at the 90th percentile of the norms seen so far",

@@ -70,9 +70,11 @@ ILLNESS = Illness(
     slug="frozen-but-changing",
     severity="error",
     manual=Manual(
-        sees="Batch norm layers whose weight and bias are frozen update their running statistics in 5 or more training "
+        sees="Batch norm layers whose weight and bias are frozen update their running statistics in "
+        "5 or more training "
         "calls (a warning); or a step changes a parameter with requires_grad=False 3 or more times.",
-        hurts="requires_grad stops gradients only. Statistics move in train mode, and an optimizer still applies weight "
+        hurts="requires_grad stops gradients only. Statistics move in train mode, and an optimizer "
+        "still applies weight "
         "decay, momentum and old gradients.",
         fix="call .eval() on the frozen part after every model.train()",
         unless="statistics are adapted to new data on purpose",

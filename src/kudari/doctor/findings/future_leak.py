@@ -67,7 +67,8 @@ ILLNESS = Illness(
     slug="future-leak",
     severity="error",
     manual=Manual(
-        sees="Inputs are sequences of token ids, targets equal them shifted by one, and changing the last token changes "
+        sees="Inputs are sequences of token ids, targets equal them shifted by one, and changing the "
+        "last token changes "
         "outputs at earlier positions.",
         hurts="The loss falls to almost nothing because the answer is copied; generation then fails.",
         fix="a causal mask: is_causal=True, or attn_mask=torch.triu(torch.ones(T, T, dtype=torch.bool), 1)",

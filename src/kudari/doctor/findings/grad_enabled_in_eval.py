@@ -67,7 +67,8 @@ ILLNESS = Illness(
     slug="grad-enabled-in-eval",
     severity="warning",
     manual=Manual(
-        sees="8 or more calls of a trained model in eval mode with gradients on whose outputs require gradients and "
+        sees="8 or more calls of a trained model in eval mode with gradients on whose outputs "
+        "require gradients and "
         "that no backward or autograd.grad uses.",
         hurts="Time and memory for graphs that are thrown away; with stored outputs they pile up.",
         fix="@torch.inference_mode() on the evaluation, or with torch.no_grad(): around it",

@@ -10,6 +10,7 @@ from kudari.doctor.static.cuts import first_cut
 from kudari.doctor.static.modes import read_graph_cut
 
 if TYPE_CHECKING:
+    from kudari.doctor.track.optimizers import OptimizerRecord
     from kudari.doctor.track.run import RunFacts
 
 
@@ -44,7 +45,8 @@ def judge(run: RunFacts) -> Verdict:
         spot = where(site, r.step_site)
         found.append(
             Found(
-                f"{len(cut)} of {len(r.ids)} parameters of {r.kind} never get a gradient, though their layers run: "
+                f"{len(cut)} of {len(r.ids)} parameters of {r.kind} never get a gradient, though "
+                "their layers run: "
                 f"{few(names)}",
                 spot,
                 {
@@ -60,7 +62,7 @@ def judge(run: RunFacts) -> Verdict:
     return found
 
 
-def _unreached(run: RunFacts, r) -> list[int]:  # type: ignore[no-untyped-def]
+def _unreached(run: RunFacts, r: OptimizerRecord) -> list[int]:
     wanted = [i for i, p in enumerate(r.params) if p.requires_grad and not r.reached[i] and p.grad is None]
     if wanted and len(wanted) == len(r.ids) and r.empty_steps == r.steps and run.backwards.total >= MIN_STEPS:
         called = {i for root in run.roots.roots if root.calls >= MIN_STEPS for i in root.names}
@@ -95,7 +97,8 @@ ILLNESS = Illness(
     slug="graph-cut",
     severity="error",
     manual=Manual(
-        sees="The loss given to backward is a leaf, 5 or more times; or over 10 or more steps held parameters of layers "
+        sees="The loss given to backward is a leaf, 5 or more times; or over 10 or more steps held "
+        "parameters of layers "
         "that ran with gradients on never got a gradient.",
         hurts="What lies behind the cut is never trained: .detach(), .data, .item(), .numpy(), .tolist(), "
         "torch.tensor(...), no_grad and argmax all end the graph.",

@@ -18,7 +18,8 @@ def judge(run: RunFacts) -> Verdict:
         return Skipped("no DataLoader with 2 or more workers and without worker_init_fn was iterated")
     return [
         Found(
-            f"{name} ({seen['kind']}) is copied into {seen['workers']} workers: they all draw the same numbers",
+            f"{name} ({seen['kind']}) is copied into {seen['workers']} workers: they all draw the "
+            "same numbers",
             place(seen["getitem"]),
             {"count": seen["workers"], "first_step": 0, "generator": name},
             label=f"draws from {name.split('.')[-1]}",
@@ -51,9 +52,11 @@ ILLNESS = Illness(
     slug="identical-worker-augmentation",
     severity="error",
     manual=Manual(
-        sees="A DataLoader with 2 or more workers and no worker_init_fn over a dataset that holds its own generator and "
+        sees="A DataLoader with 2 or more workers and no worker_init_fn over a dataset that holds "
+        "its own generator and "
         "draws from it in __getitem__.",
-        hurts="Each worker starts from a copy of the same state, so augmentations repeat, and repeat again every epoch.",
+        hurts="Each worker starts from a copy of the same state, so augmentations repeat, and repeat "
+        "again every epoch.",
         fix="reseed per worker: numpy.random.default_rng(torch.utils.data.get_worker_info().seed)",
         unless="the workers are meant to draw the same numbers",
     ),

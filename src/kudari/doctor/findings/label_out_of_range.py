@@ -35,12 +35,20 @@ def judge(run: RunFacts) -> Verdict:
             )
             fix = "count classes from 0, and give the last layer one output per class"
         else:
-            message = f"{s.name} is given targets from {low:g} to {high:g}, outside 0..1: the loss has no lower bound"
+            message = (
+                f"{s.name} is given targets from {low:g} to {high:g}, outside 0..1: it has no lower bound"
+            )
             fix = "target / 255 for pixels, (target + 1) / 2 for -1 and 1"
         found.append(
-            Found(message, place(s.site), hits.evidence(calls=s.calls), fix, label=f"targets from {low:g} to {high:g}",
-                  subjects=frozenset([s.root.key]) if s.root else frozenset())
-        )  # fmt: skip
+            Found(
+                message,
+                place(s.site),
+                hits.evidence(calls=s.calls),
+                fix,
+                label=f"targets from {low:g} to {high:g}",
+                subjects=frozenset([s.root.key]) if s.root else frozenset(),
+            )
+        )
     return found
 
 
@@ -62,9 +70,11 @@ ILLNESS = Illness(
     slug="label-out-of-range",
     severity="error",
     manual=Manual(
-        sees="binary_cross_entropy_with_logits targets below 0 or above 1 in 3 or more calls, or a class index outside "
+        sees="binary_cross_entropy_with_logits targets below 0 or above 1 in 3 or more calls, or a "
+        "class index outside "
         "[0, C).",
-        hurts="Outside 0..1 the loss can go to minus infinity; a class index out of range stops the run, on a GPU with "
+        hurts="Outside 0..1 the loss can go to minus infinity; a class index out of range stops the "
+        "run, on a GPU with "
         "an error that names neither.",
         fix="masks / 255, (y + 1) / 2, or labels counted from 0",
         unless="the formula is meant for such targets, as in hand-written focal forms",

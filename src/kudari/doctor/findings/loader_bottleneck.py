@@ -60,7 +60,8 @@ ILLNESS = Illness(
     slug="loader-bottleneck",
     severity="note",
     manual=Manual(
-        sees="From the second epoch on, more than 30 % of the loop's wall time, and more than half a second, is spent "
+        sees="From the second epoch on, more than 30 % of the loop's wall time, and more than half a "
+        "second, is spent "
         "waiting for the loader.",
         hurts="The device idles while samples are read and decoded one by one.",
         fix="num_workers, prefetch_factor, pin_memory=True, or keep decoded data in memory",

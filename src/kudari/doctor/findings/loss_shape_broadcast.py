@@ -75,10 +75,12 @@ ILLNESS = Illness(
     slug="loss-shape-broadcast",
     severity="error",
     manual=Manual(
-        sees="mse_loss, l1_loss, smooth_l1_loss or huber_loss of two tensors whose ranks differ by one and that "
+        sees="mse_loss, l1_loss, smooth_l1_loss or huber_loss of two tensors whose ranks differ by "
+        "one and that "
         "broadcast to more elements than either; or a loss written by hand that reduces an (N, N) matrix "
         "while the model returns (N, 1). In 3 or more calls.",
-        hurts="The loss is smallest when every prediction is the mean of all targets, so the model learns a constant.",
+        hurts="The loss is smallest when every prediction is the mean of all targets, so the model "
+        "learns a constant.",
         fix="give both sides one shape with squeeze() or unsqueeze()",
         unless="all pairs are meant; then expand() both sides",
     ),

@@ -53,16 +53,24 @@ def judge(run: RunFacts) -> Verdict:
     rate = r.hyper.get("lr")
     return [
         Found(
-            f"the first steps of {r.kind} change the weights by {100 * median(ratios):.0f} % each, and the loss "
+            f"the first steps of {r.kind} change the weights by {100 * median(ratios):.0f} % each, "
+            "and the loss "
             + ("is not finite any more" if diverged else f"ends at {end:.3g} after a start at {first:.3g}"),
             where(r.site, r.step_site),
-            {"count": sum(v > MEDIAN_RATIO for v in ratios), "first_step": start, "update_ratio": median(ratios),
-             "largest_ratio": max(ratios), "first_loss": first, "last_loss": end, "lr": rate},
+            {
+                "count": sum(v > MEDIAN_RATIO for v in ratios),
+                "first_step": start,
+                "update_ratio": median(ratios),
+                "largest_ratio": max(ratios),
+                "first_loss": first,
+                "last_loss": end,
+                "lr": rate,
+            },
             fix=f"lr={rate / 10:g} or lower; then a short sweep" if isinstance(rate, float) else "",
             label=f"lr={rate:g}" if isinstance(rate, (int, float)) else "",
             subjects=subjects_of(run, r),
         )
-    ]  # fmt: skip
+    ]
 
 
 _LOOP = """\
@@ -84,7 +92,8 @@ ILLNESS = Illness(
     slug="lr-too-high",
     severity="warning",
     manual=Manual(
-        sees="In the first 20 steps the median update is above 10 % of the weights' norm, or one is above 50 %; and then "
+        sees="In the first 20 steps the median update is above 10 % of the weights' norm, or one is "
+        "above 50 %; and then "
         "the loss is not finite, or ends at or above its start, or peaks beyond three times it and stays.",
         hurts="Steps jump over the region in which the gradient says anything.",
         fix="divide the learning rate by 10, then make a short sweep around it",
@@ -92,4 +101,4 @@ ILLNESS = Illness(
     ),
     judge=judge,
     runs=Runs(_LOOP, (("lr=2.0", "lr=0.003"),), _LOOP.replace("lr=2.0", "lr=0.02")),
-)  # fmt: skip
+)

@@ -36,7 +36,8 @@ def judge(run: RunFacts) -> Verdict:
     rate = r.hyper.get("lr")
     return [
         Found(
-            f"{r.kind} moves the weights by {size:.1g} of their size per step: the loss went from {start:.4g} to {end:.4g}",
+            f"{r.kind} moves the weights by {size:.1g} of their size per step: the loss went from "
+            f"{start:.4g} to {end:.4g}",
             where(r.site, r.step_site),
             {"count": len(curve.values), "first_step": 0, "update_ratio": size, "first_loss": start,
              "last_loss": end, "gradient_norm": median(norms.values), "lr": rate},
@@ -64,7 +65,8 @@ ILLNESS = Illness(
     slug="lr-too-low",
     severity="warning",
     manual=Manual(
-        sees="The median update over the run is below 1e-5 of the weights' norm while gradients are there and the loss "
+        sees="The median update over the run is below 1e-5 of the weights' norm while gradients are "
+        "there and the loss "
         "moved by less than 2 %.",
         hurts="Training would take thousands of times as long.",
         fix="raise the learning rate by 10 to 1000",

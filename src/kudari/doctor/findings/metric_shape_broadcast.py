@@ -20,7 +20,8 @@ def judge(run: RunFacts) -> Verdict:
         return Skipped("no model was called")
     return [
         Found(
-            f"== compares ({hits.detail['rows']}, 1) with ({hits.detail['rows']},): every prediction meets every target",
+            f"== compares ({hits.detail['rows']}, 1) with ({hits.detail['rows']},): every prediction "
+            "meets every target",
             place(site),
             hits.evidence(),
             label=f"gives {hits.detail['rows'] ** 2} answers for {hits.detail['rows']} rows",

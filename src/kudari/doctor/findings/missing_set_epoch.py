@@ -24,7 +24,8 @@ def judge(run: RunFacts) -> Verdict:
         return Skipped("no optimizer took a step")
     return [
         Found(
-            f"DistributedSampler gives the same order in all {len(s.epochs)} epochs: set_epoch is never called",
+            f"DistributedSampler gives the same order in all {len(s.epochs)} epochs: set_epoch is "
+            "never called",
             place(s.site),
             {"count": len(s.epochs), "first_step": 0, "epoch": s.epochs[0]},
             label=f"epoch stays {s.epochs[0]}",

@@ -63,6 +63,11 @@ ILLNESS = Illness(
     ),
     judge=judge,
     read=read_missing_zero_grad,
-    runs=Runs(_LOOP, (("    loss.backward()\n", "    opt.zero_grad()\n    loss.backward()\n"),), _LOOP.replace(
-        "    opt.step()\n", "    opt.step()\n    for p in net.parameters():\n        p.grad = None\n")),
-)  # fmt: skip
+    runs=Runs(
+        _LOOP,
+        (("    loss.backward()\n", "    opt.zero_grad()\n    loss.backward()\n"),),
+        _LOOP.replace(
+            "    opt.step()\n", "    opt.step()\n    for p in net.parameters():\n        p.grad = None\n"
+        ),
+    ),
+)

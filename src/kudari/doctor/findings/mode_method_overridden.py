@@ -81,8 +81,10 @@ ILLNESS = Illness(
     severity="error",
     manual=Manual(
         sees="A Module class defines train or eval that cannot be called as train(mode) or eval().",
-        hurts="model.train() and model.eval() no longer reach dropout and batch norm, also from inside torch.",
-        fix="rename the method, for example to fit(); or keep train(self, mode=True) and call super().train(mode)",
+        hurts="model.train() and model.eval() no longer reach dropout and batch norm, also from "
+        "inside torch.",
+        fix="rename the method, for example to fit(); or keep train(self, mode=True) and call "
+        "super().train(mode)",
         unless="modes are never switched; renaming costs nothing all the same",
     ),
     judge=judge,

@@ -41,7 +41,8 @@ def judge(run: RunFacts) -> Verdict:
         kind = "ModuleDict" if "['" in lost[0][0] else "ModuleList"
         found.append(
             Found(
-                f"{root.kind}.{attribute} keeps {len(paths)} layers in a plain container: its {len(lost)} parameters "
+                f"{root.kind}.{attribute} keeps {len(paths)} layers in a plain container: its "
+                f"{len(lost)} parameters "
                 f"get gradients but parameters() does not list them",
                 where(site, record.site if record else None),
                 {
@@ -90,7 +91,8 @@ ILLNESS = Illness(
     slug="modules-in-python-list",
     severity="error",
     manual=Manual(
-        sees="A list, tuple or dict attribute of a module holds modules whose parameters were reached 10 or more "
+        sees="A list, tuple or dict attribute of a module holds modules whose parameters were "
+        "reached 10 or more "
         "times and are in no optimizer.",
         hurts="The layers are used but never trained, not saved by state_dict() and not moved by to(device).",
         fix="wrap them: nn.ModuleList([...]) or nn.ModuleDict({...})",
@@ -103,7 +105,8 @@ ILLNESS = Illness(
         (("[nn.Linear(8, 8) for _ in range(2)]", "nn.ModuleList([nn.Linear(8, 8) for _ in range(2)])"),),
         _RUN.replace(
             "opt = torch.optim.Adam(net.parameters(), lr=0.01)",
-            "opt = torch.optim.Adam([*net.parameters(), *(p for b in net.blocks for p in b.parameters())], lr=0.01)",
+            "opt = torch.optim.Adam([*net.parameters(), *(p for b in net.blocks for p in "
+            "b.parameters())], lr=0.01)",
         ),
     ),
 )

@@ -10,6 +10,8 @@ from kudari.doctor.judging import place, subjects_of, where
 from kudari.doctor.static.operations import nearest_operation
 
 if TYPE_CHECKING:
+    from kudari.doctor.track.counting import Hits
+    from kudari.doctor.track.optimizers import OptimizerRecord
     from kudari.doctor.track.run import RunFacts
 
 
@@ -18,7 +20,7 @@ FIXES = {
     "sqrt": "torch.sqrt(x + 1e-8)",
     "division": "x / (y + 1e-8), or x / y.clamp_min(1e-8)",
     "power": "clamp the base: x.clamp_min(1e-8) ** exponent",
-    "overflow": "clamp the argument, or subtract the maximum first; in half precision use bfloat16 or a GradScaler",
+    "overflow": "clamp the argument, or subtract the maximum; in half precision bfloat16 or a GradScaler",
     "input": "assert torch.isfinite(x).all() where the batch is made; replace missing values",
     "gradient": "an epsilon inside sqrt, norm, log and division: their slope at 0 is infinite",
 }
@@ -50,16 +52,20 @@ def judge(run: RunFacts) -> Verdict:
         Found(
             f"the loss is {bad['value']} from step {bad['tick']} on: {detail}",
             spot,
-            {"count": bad["backward"].nonfinite.count, "first_step": bad["tick"], "cause": bad["cause"],
-             "operation": operation},
+            {
+                "count": bad["backward"].nonfinite.count,
+                "first_step": bad["tick"],
+                "cause": bad["cause"],
+                "operation": operation,
+            },
             fix=FIXES.get(bad["cause"], ""),
             label=detail,
             subjects=subjects_of(run, records[0]) if len(records) == 1 else frozenset(),
         )
-    ]  # fmt: skip
+    ]
 
 
-def _of_gradient(run, record, hits) -> Found:  # type: ignore[no-untyped-def]
+def _of_gradient(run: RunFacts, record: OptimizerRecord, hits: Hits) -> Found:
     site = max(run.backwards.sites.values(), key=lambda s: s.count).site
     near = place(site)
     line = nearest_operation(near, "gradient")
@@ -99,7 +105,8 @@ ILLNESS = Illness(
     slug="nan-origin",
     severity="error",
     manual=Manual(
-        sees="The first loss or gradient that is not finite. The saved values of its graph are searched for the operation "
+        sees="The first loss or gradient that is not finite. The saved values of its graph are "
+        "searched for the operation "
         "that made it: input, log, sqrt, division, power, overflow.",
         hurts="One step with such a gradient makes every parameter NaN.",
         fix="an epsilon inside the operation, a clamp, or torch.where on its input",

@@ -33,7 +33,8 @@ def judge(run: RunFacts) -> Verdict:
                 + ("" if below else ": the loss has no lower bound"),
                 place(s.site),
                 hits.evidence(calls=s.calls),
-                label=f"largest input {hits.detail['largest']:g}, logsumexp off by {hits.detail['logsumexp_off']:g}",
+                label=f"largest input {hits.detail['largest']:g}, logsumexp off by "
+                f"{hits.detail['logsumexp_off']:g}",
                 severity="warning" if below else None,
                 subjects=frozenset([s.root.key]) if s.root else frozenset(),
             )
@@ -59,9 +60,11 @@ ILLNESS = Illness(
     slug="nll-without-log-softmax",
     severity="error",
     manual=Manual(
-        sees="The input of nll_loss has values above 1e-4, or rows whose logsumexp is off 0 by more than 0.01; in 3 or "
+        sees="The input of nll_loss has values above 1e-4, or rows whose logsumexp is off 0 by more "
+        "than 0.01; in 3 or "
         "more calls and 80 % of them.",
-        hurts="nll_loss only picks the score of the target class and negates it; without log_softmax the loss is not a "
+        hurts="nll_loss only picks the score of the target class and negates it; without log_softmax "
+        "the loss is not a "
         "likelihood and falls without bound.",
         fix="F.nll_loss(F.log_softmax(scores, dim=1), target), or F.cross_entropy(scores, target)",
         unless="a structured model gives unnormalised log-scores on purpose",

@@ -55,7 +55,8 @@ ILLNESS = Illness(
     manual=Manual(
         sees="5 or more steps of an optimizer in which no held parameter ever required or had a gradient.",
         hurts="The step does nothing; the model stays as it was.",
-        fix="unfreeze what should be trained: p.requires_grad_(True) for the head, before the optimizer is built",
+        fix="unfreeze what should be trained: p.requires_grad_(True) for the head, before the "
+        "optimizer is built",
         unless="a later stage unfreezes the parameters",
     ),
     judge=judge,

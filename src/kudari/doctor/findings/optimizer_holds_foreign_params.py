@@ -77,8 +77,10 @@ ILLNESS = Illness(
     slug="optimizer-holds-foreign-params",
     severity="error",
     manual=Manual(
-        sees="After 10 steps some held parameters never had a gradient and belong to no module that was ever called.",
-        hurts="The optimizer trains tensors that the model no longer uses; their replacements are trained by nobody.",
+        sees="After 10 steps some held parameters never had a gradient and belong to no module that "
+        "was ever called.",
+        hurts="The optimizer trains tensors that the model no longer uses; their replacements are "
+        "trained by nobody.",
         fix="build the optimizer after the last change of the model's layers",
         unless="the parameters belong to a part that is used in a later stage",
     ),

@@ -61,7 +61,8 @@ ILLNESS = Illness(
     slug="optimizer-never-stepped",
     severity="error",
     manual=Manual(
-        sees="The parameters of an optimizer were reached by 20 or more backwards, its step was never called, and "
+        sees="The parameters of an optimizer were reached by 20 or more backwards, its step was "
+        "never called, and "
         "the parameters did not change.",
         hurts="Nothing is trained. A scheduler's step only sets the learning rate.",
         fix="call optimizer.step() after loss.backward()",

@@ -32,7 +32,8 @@ def judge(run: RunFacts) -> Verdict:
         longest = max(r.steps for r in group)
         found.append(
             Found(
-                f"{group[0].kind} is built {len(group)} times over the same parameters: its averages start from "
+                f"{group[0].kind} is built {len(group)} times over the same parameters: its averages "
+                "start from "
                 f"zero each time",
                 place(site),
                 {"count": len(group), "first_step": group[0].built_tick, "longest_life_steps": longest},
@@ -62,9 +63,11 @@ ILLNESS = Illness(
     slug="optimizer-rebuilt-every-step",
     severity="error",
     manual=Manual(
-        sees="Five or more optimizers with state (the Adam family, momentum) built at one line over the identical "
+        sees="Five or more optimizers with state (the Adam family, momentum) built at one line over "
+        "the identical "
         "parameters, each stepped. An error if each lived 10 steps or fewer, else a warning.",
-        hurts="Momentum and second moments start from zero each time; Adam then moves every weight by the full rate.",
+        hurts="Momentum and second moments start from zero each time; Adam then moves every weight "
+        "by the full rate.",
         fix="build the optimizer once, before the loop",
         unless="a restart of the averages is meant, as in some warm restarts",
     ),

@@ -17,7 +17,7 @@ RISE, FALL = 1.2, 0.5
 
 
 def judge(run: RunFacts) -> Verdict:
-    """Minimum of the evaluation loss in the first 60 %, a clear rise after it, training at half of its value."""
+    """An early minimum of the evaluation loss, a clear rise after it, a training loss that halves."""
     curve = main_curve(run, 20)
     points = [(tick, total / count) for tick, total, count in run.losses.evaluations if tick > 0]
     if curve is None or len(points) < MIN_PASSES:
@@ -37,16 +37,23 @@ def judge(run: RunFacts) -> Verdict:
     r = curve.optimizer
     return [
         Found(
-            f"the evaluation loss is lowest, {values[lowest]:.3g}, at step {at} and ends at {end:.3g}, while the training "
+            f"the evaluation loss is lowest, {values[lowest]:.3g}, at step {at} and ends at "
+            f"{end:.3g}, while the training "
             f"loss falls from {train_then:.3g} to {train_end:.3g}",
             where(*(p.site for root in run.trained_roots() for p in root.passes[:1]), r.step_site),
-            {"count": len(values) - lowest, "first_step": at, "lowest": values[lowest], "end": end,
-             "train_then": train_then, "train_end": train_end},
+            {
+                "count": len(values) - lowest,
+                "first_step": at,
+                "lowest": values[lowest],
+                "end": end,
+                "train_then": train_then,
+                "train_end": train_end,
+            },
             fix=f"stop near step {at} and keep that state; or more data, augmentation, weight decay, dropout",
             label="worse with every evaluation since",
             subjects=subjects_of(run, r),
         )
-    ]  # fmt: skip
+    ]
 
 
 def _restored(run: RunFacts, step: int) -> bool:
@@ -75,7 +82,8 @@ ILLNESS = Illness(
     slug="overfitting",
     severity="warning",
     manual=Manual(
-        sees="Over 6 or more evaluations the loss is lowest in the first 60 %, ends above 1.2 times that, and the training "
+        sees="Over 6 or more evaluations the loss is lowest in the first 60 %, ends above 1.2 times "
+        "that, and the training "
         "loss ends below half of its value then.",
         hurts="From the minimum on, the model learns the training rows by heart.",
         fix="stop at the minimum and keep that state; regularise or get more data",

@@ -25,7 +25,8 @@ def judge(run: RunFacts) -> Verdict:
         return Skipped("no loss over sequences of token ids was called 5 times")
     return [
         Found(
-            f"{100 * s.padding.detail['share']:.0f} % of the targets are padding (value {s.padding.detail['value']}) "
+            f"{100 * s.padding.detail['share']:.0f} % of the targets are padding (value "
+            f"{s.padding.detail['value']}) "
             f"and count in the loss",
             place(s.site),
             s.padding.evidence(calls=s.calls),

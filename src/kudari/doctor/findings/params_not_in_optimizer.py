@@ -9,6 +9,7 @@ from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import few, stepped, subjects_of, where
 
 if TYPE_CHECKING:
+    from kudari.doctor.track.roots import Root
     from kudari.doctor.track.run import RunFacts
 
 
@@ -43,7 +44,8 @@ def judge(run: RunFacts) -> Verdict:
                 f"{len(names)} parameters of {root.kind} get gradients but are in no optimizer: {few(names)}",
                 where(record.site, record.step_site),
                 {"count": len(names), "first_step": 0, "parameters": names[:10], "of": len(root.names)},
-                fix=f"give them to the optimizer too, or say that they stay fixed: {names[0]}.requires_grad_(False)",
+                fix="give them to the optimizer too, or say that they stay fixed: "
+                f"{names[0]}.requires_grad_(False)",
                 label=f"holds {len(root.names) - len(names)} of {len(root.names)} parameters",
                 severity="note" if note else None,
                 subjects=subjects_of(run, record) | {root.key},
@@ -52,7 +54,7 @@ def judge(run: RunFacts) -> Verdict:
     return found
 
 
-def _is_one_child(root, names) -> bool:  # type: ignore[no-untyped-def]
+def _is_one_child(root: Root, names: list[str]) -> bool:
     held = {name.split(".")[0] for name, _ in root.names.values()} - {name.split(".")[0] for name in names}
     return len(held) == 1
 
@@ -86,7 +88,8 @@ ILLNESS = Illness(
     slug="params-not-in-optimizer",
     severity="error",
     manual=Manual(
-        sees="Parameters of a trained model require gradients, were reached by 10 or more backwards, and are held "
+        sees="Parameters of a trained model require gradients, were reached by 10 or more backwards, "
+        "and are held "
         "by no optimizer at the end of the run, while others of the same model are.",
         hurts="They keep their initial values while everything around them is trained.",
         fix="torch.optim.Adam(model.parameters()), or requires_grad_(False) on what stays fixed",

@@ -35,12 +35,17 @@ def judge(run: RunFacts) -> Verdict:
         Found(
             f"the loss rests at {level:.3g}; predicting the same for every sample gives {constant:.3g}",
             where(curve.backward.site, r.step_site),
-            {"count": len(half), "first_step": curve.steps[len(curve.values) // 2], "level": level, "constant": constant,
-             "slope": slope(half)},
+            {
+                "count": len(half),
+                "first_step": curve.steps[len(curve.values) // 2],
+                "level": level,
+                "constant": constant,
+                "slope": slope(half),
+            },
             label="no better than a constant",
             subjects=subjects_of(run, r),
         )
-    ]  # fmt: skip
+    ]
 
 
 _LOOP = """\
@@ -62,7 +67,8 @@ ILLNESS = Illness(
     slug="plateau",
     severity="warning",
     manual=Manual(
-        sees="In the second half of the run the loss is above 0.97 of the loss of the best constant prediction (label "
+        sees="In the second half of the run the loss is above 0.97 of the loss of the best constant "
+        "prediction (label "
         "entropy, variance of the targets) and moves by less than 3 %.",
         hurts="The model has learned nothing from its inputs.",
         fix="overfit one batch first: if that fails, inputs, targets or the graph are wrong",

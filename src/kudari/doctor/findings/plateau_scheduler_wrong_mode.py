@@ -41,7 +41,8 @@ def judge(run: RunFacts) -> Verdict:
         other = "max" if s.mode == "min" else "min"
         found.append(
             Found(
-                f"ReduceLROnPlateau has mode={s.mode!r} and is fed a {'rising' if tau > 0 else 'falling'} series: "
+                f"ReduceLROnPlateau has mode={s.mode!r} and is fed a "
+                f"{'rising' if tau > 0 else 'falling'} series: "
                 f"it cuts the rate while the metric improves",
                 place(s.site),
                 {"count": s.cuts, "first_step": s.built_at, "values": len(s.fed), "kendall_tau": tau,
@@ -74,7 +75,8 @@ ILLNESS = Illness(
     slug="plateau-scheduler-wrong-mode",
     severity="warning",
     manual=Manual(
-        sees="ReduceLROnPlateau was fed 6 or more values whose rank correlation with time is 0.5 or more against its "
+        sees="ReduceLROnPlateau was fed 6 or more values whose rank correlation with time is 0.5 or "
+        "more against its "
         "mode (min fed a rising series, max a falling one), and the rate was cut.",
         hurts="The rate is cut while the metric improves, and training comes to rest early.",
         fix='mode="max" for accuracies and scores, mode="min" for losses and errors',

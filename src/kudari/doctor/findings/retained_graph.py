@@ -27,7 +27,8 @@ def judge(run: RunFacts) -> Verdict:
     site = max(run.backwards.sites.values(), key=lambda s: s.count).site if run.backwards.sites else None
     return [
         Found(
-            f"the graphs of {steps} past steps are still in memory: a tensor with history is stored every step",
+            f"the graphs of {steps} past steps are still in memory: a tensor with history is stored "
+            "every step",
             where(site),
             hits.evidence(),
             label=f"{alive} graphs alive",
@@ -55,7 +56,8 @@ ILLNESS = Illness(
     slug="retained-graph",
     severity="warning",
     manual=Manual(
-        sees="At a look every 50 steps, graphs of 60 or more different past steps are still alive. An error if most of "
+        sees="At a look every 50 steps, graphs of 60 or more different past steps are still alive. "
+        "An error if most of "
         "them were never run backward, for then their activations are alive too.",
         hurts="Memory grows with every step; a loss that is added up drags the whole history along.",
         fix="store numbers: curve.append(loss.item()), or loss.detach()",

@@ -56,7 +56,8 @@ ILLNESS = Illness(
     slug="saturated-activations",
     severity="warning",
     manual=Manual(
-        sees="A hidden tanh beyond 0.99 (sigmoid outside 0.01..0.99) for half of its values, as the median of 10 or more "
+        sees="A hidden tanh beyond 0.99 (sigmoid outside 0.01..0.99) for half of its values, as the "
+        "median of 10 or more "
         "samples.",
         hurts="The slope there is next to zero, so little gradient passes.",
         fix="scale the inputs, initialise the weights smaller (Xavier), or normalise before the activation",

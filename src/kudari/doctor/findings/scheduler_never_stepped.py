@@ -32,7 +32,8 @@ def judge(run: RunFacts) -> Verdict:
         call = f"scheduler.step({'valid_loss' if s.plateau else ''})"
         found.append(
             Found(
-                f"{s.kind} never steps: the rate stays at {s.first_rate:g} for {s.owner.steps - s.built_at} steps",
+                f"{s.kind} never steps: the rate stays at {s.first_rate:g} for "
+                f"{s.owner.steps - s.built_at} steps",
                 place(s.site),
                 {"count": 1, "first_step": s.built_at, "optimizer_steps": s.owner.steps},
                 fix=f"call {call} {unit}, after optimizer.step()",
@@ -62,7 +63,8 @@ ILLNESS = Illness(
     slug="scheduler-never-stepped",
     severity="error",
     manual=Manual(
-        sees="A scheduler built on an optimizer that took 50 or more steps since, never stepped itself, while the "
+        sees="A scheduler built on an optimizer that took 50 or more steps since, never stepped "
+        "itself, while the "
         "rate did not move by other means.",
         hurts="The planned rate curve does not happen; training runs at the initial rate to the end.",
         fix="scheduler.step() after optimizer.step(), in the unit the scheduler was planned for",

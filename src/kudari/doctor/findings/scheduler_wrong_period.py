@@ -10,6 +10,7 @@ from kudari.doctor.judging import place, subjects_of
 
 if TYPE_CHECKING:
     from kudari.doctor.track.run import RunFacts
+    from kudari.doctor.track.schedules import SchedulerRecord
 
 
 MIN_STEPS = 30
@@ -57,7 +58,7 @@ def judge(run: RunFacts) -> Verdict:
     return found
 
 
-def _dies_early(s):  # type: ignore[no-untyped-def]
+def _dies_early(s: SchedulerRecord) -> tuple[str, str] | None:
     rates = s.rates.values
     if s.kind not in DECAYS or s.steps < PER_BATCH_SHARE * len(rates) or s.member:
         return None
@@ -72,7 +73,7 @@ def _dies_early(s):  # type: ignore[no-untyped-def]
     )
 
 
-def _swings(s, run):  # type: ignore[no-untyped-def]
+def _swings(s: SchedulerRecord, run: RunFacts) -> tuple[str, str] | None:
     if s.kind != "CosineAnnealingLR" or not s.horizon or s.steps < PER_BATCH_SHARE * len(s.rates.values):
         return None
     epochs = max((r.epochs for r in run.data.loaders.values()), default=0)
@@ -87,7 +88,7 @@ def _swings(s, run):  # type: ignore[no-untyped-def]
     )
 
 
-def _never_ends(s):  # type: ignore[no-untyped-def]
+def _never_ends(s: SchedulerRecord) -> tuple[str, str] | None:
     planned = s.horizon
     if s.kind not in ("OneCycleLR", "LinearLR") or not planned or s.member:
         return None
@@ -121,7 +122,8 @@ ILLNESS = Illness(
     slug="scheduler-wrong-period",
     severity="warning",
     manual=Manual(
-        sees="A decay stepped with nearly every optimizer step whose rate is below a thousandth of its peak before "
+        sees="A decay stepped with nearly every optimizer step whose rate is below a thousandth of "
+        "its peak before "
         "30 % of the run and stays there; a cosine stepped per batch with T_max near the number of epochs; a "
         "one-cycle or a warm-up that ends below half of its plan.",
         hurts="The rate is not the planned one: training stops early, swings, or never leaves the warm-up.",

@@ -56,9 +56,11 @@ ILLNESS = Illness(
     slug="sigmoid-before-bce-with-logits",
     severity="error",
     manual=Manual(
-        sees="The logits argument of binary_cross_entropy_with_logits was computed by a sigmoid, in 3 or more calls "
+        sees="The logits argument of binary_cross_entropy_with_logits was computed by a sigmoid, in "
+        "3 or more calls "
         "and 80 % of them.",
-        hurts="The sigmoid is applied twice: the loss cannot fall below 0.3133 for positives and 0.6931 for negatives, "
+        hurts="The sigmoid is applied twice: the loss cannot fall below 0.3133 for positives and "
+        "0.6931 for negatives, "
         "and gradients vanish where the model is sure.",
         fix="drop the sigmoid from forward(), or use binary_cross_entropy on its output",
         unless="the flattened gradient is wanted",

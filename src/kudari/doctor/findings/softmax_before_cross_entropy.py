@@ -55,7 +55,8 @@ ILLNESS = Illness(
     slug="softmax-before-cross-entropy",
     severity="error",
     manual=Manual(
-        sees="The input of cross_entropy was computed by a softmax, its rows lie in [0, 1] and sum to 1; in 3 "
+        sees="The input of cross_entropy was computed by a softmax, its rows lie in [0, 1] and sum "
+        "to 1; in 3 "
         "or more calls and 80 % of them.",
         hurts="cross_entropy applies log_softmax itself. With C classes the loss cannot fall below "
         "ln(e + C - 1) - 1, and gradients vanish where the model is sure.",

@@ -50,7 +50,8 @@ ILLNESS = Illness(
     slug="softmax-over-one-class",
     severity="error",
     manual=Manual(
-        sees="softmax or log_softmax over a dimension of size 1 whose output goes straight into the loss, 3 or more "
+        sees="softmax or log_softmax over a dimension of size 1 whose output goes straight into the "
+        "loss, 3 or more "
         "times; cross_entropy with one class included.",
         hurts="The result is 1 (its log 0) whatever the model says; every gradient is zero.",
         fix="one output: sigmoid, or binary_cross_entropy_with_logits; or two outputs with cross_entropy",
@@ -58,6 +59,11 @@ ILLNESS = Illness(
     ),
     judge=judge,
     read=read_softmax_over_one_class,
-    runs=Runs(_LOOP, (("torch.nn.Softmax(dim=1)", "torch.nn.Sigmoid()"),),
-              _LOOP.replace("torch.nn.Softmax(dim=1)", "torch.nn.Identity()").replace("entropy(", "entropy_with_logits(")),
-)  # fmt: skip
+    runs=Runs(
+        _LOOP,
+        (("torch.nn.Softmax(dim=1)", "torch.nn.Sigmoid()"),),
+        _LOOP.replace("torch.nn.Softmax(dim=1)", "torch.nn.Identity()").replace(
+            "entropy(", "entropy_with_logits("
+        ),
+    ),
+)

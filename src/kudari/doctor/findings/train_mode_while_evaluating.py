@@ -9,6 +9,7 @@ from kudari.doctor.judging import place
 from kudari.doctor.static.modes import read_train_mode_while_evaluating
 
 if TYPE_CHECKING:
+    from kudari.doctor.track.roots import EvalPass
     from kudari.doctor.track.run import RunFacts
 
 
@@ -58,7 +59,7 @@ def judge(run: RunFacts) -> Verdict:
     return found
 
 
-def _after_the_step(run: RunFacts, passes) -> bool:  # type: ignore[no-untyped-def]
+def _after_the_step(run: RunFacts, passes: list[EvalPass]) -> bool:
     """Once per step: an evaluation only where it comes behind the step, or says so by its name."""
     chain = passes[0].chain
     if any(word in site.code.co_name.lower() for site in chain for word in EVALUATION_WORDS):
@@ -97,7 +98,8 @@ ILLNESS = Illness(
     slug="train-mode-while-evaluating",
     severity="error",
     manual=Manual(
-        sees="2 or more evaluations of 20 or more rows without gradients in which active dropout ran or running "
+        sees="2 or more evaluations of 20 or more rows without gradients in which active dropout ran "
+        "or running "
         "statistics were updated. A warning if only dropout.",
         hurts="Scores are noisy or depend on the batch, and batch norm learns from the evaluation data.",
         fix="model.eval() before the evaluation, model.train() after it",

@@ -48,12 +48,17 @@ def judge(run: RunFacts) -> Verdict:
             Found(
                 f"{100 * share:.0f} % of the rows {root.kind} is evaluated on were seen in training",
                 place(wrong[0].site),
-                {"count": len(wrong), "first_step": wrong[0].tick, "share": share,
-                 "rows": wrong[-1].rows_hashed, "training_rows": len(seen)},
+                {
+                    "count": len(wrong),
+                    "first_step": wrong[0].tick,
+                    "share": share,
+                    "rows": wrong[-1].rows_hashed,
+                    "training_rows": len(seen),
+                },
                 label=f"{wrong[-1].rows_seen} of {wrong[-1].rows_hashed} rows are training rows",
                 subjects=frozenset([root.key]),
             )
-        )  # fmt: skip
+        )
     return found if looked else Skipped("no model was trained and evaluated on rows that can be compared")
 
 
@@ -80,12 +85,17 @@ ILLNESS = Illness(
     slug="train-val-overlap",
     severity="error",
     manual=Manual(
-        sees="Two evaluations of 10 or more rows in which 5 to 98 % of the rows were seen in training; or all of them, in "
+        sees="Two evaluations of 10 or more rows in which 5 to 98 % of the rows were seen in "
+        "training; or all of them, in "
         "a set smaller than the training set, while no other evaluation is disjoint from it.",
         hurts="The score measures memory: it rises while the model gets worse on new data.",
         fix="split once, before the loop, and index both sides from that split",
         unless="an accuracy on part of the training data is what is reported",
     ),
     judge=judge,
-    runs=Runs(_RUN, (("torch.arange(120, 200)", "torch.arange(160, 200)"),), _RUN.replace("torch.arange(120, 200)", "torch.arange(160)")),
-)  # fmt: skip
+    runs=Runs(
+        _RUN,
+        (("torch.arange(120, 200)", "torch.arange(160, 200)"),),
+        _RUN.replace("torch.arange(120, 200)", "torch.arange(160)"),
+    ),
+)

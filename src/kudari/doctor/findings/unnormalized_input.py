@@ -36,10 +36,12 @@ def judge(run: RunFacts) -> Verdict:
         size = f"values up to {largest:.4g}" if wrong is large else f"values that spread by {std:.2g} only"
         found.append(
             Found(
-                f"the first layer of {root.kind} receives {size} (mean {mean:.3g}, standard deviation {std:.3g})",
+                f"the first layer of {root.kind} receives {size} (mean {mean:.3g}, standard deviation "
+                f"{std:.3g})",
                 where(root.training_site, root.init_site),
                 {"count": len(wrong), "first_step": 0, "mean": mean, "std": std, "largest": largest},
-                fix=f"x = (x - {mean:.4g}) / {std:.4g}, or per feature, with statistics of the training data only",
+                fix=f"x = (x - {mean:.4g}) / {std:.4g}, or per feature, with statistics of the "
+                "training data only",
                 label="inputs are not normalised" if wrong is large else "inputs may be scaled twice",
                 subjects=frozenset([root.key]),
             )
@@ -66,12 +68,18 @@ ILLNESS = Illness(
     slug="unnormalized-input",
     severity="warning",
     manual=Manual(
-        sees="What the first Linear, Conv or RNN receives in 4 of the first 5 training calls has values above 50, a mean "
+        sees="What the first Linear, Conv or RNN receives in 4 of the first 5 training calls has "
+        "values above 50, a mean "
         "or standard deviation beyond 30, or a standard deviation below 0.02 (scaled twice).",
-        hurts="The first layer's gradients grow with its inputs: one rate is too high for it and too low for the rest.",
+        hurts="The first layer's gradients grow with its inputs: one rate is too high for it and too "
+        "low for the rest.",
         fix="subtract the mean and divide by the standard deviation of the training data",
         unless="the first layer is made for such values",
     ),
     judge=judge,
-    runs=Runs(_LOOP, (("net(x), y", "net((x - 127.5) / 73.6), y"),), _LOOP.replace("nn.Sequential(", "nn.Sequential(nn.BatchNorm1d(8), ")),
-)  # fmt: skip
+    runs=Runs(
+        _LOOP,
+        (("net(x), y", "net((x - 127.5) / 73.6), y"),),
+        _LOOP.replace("nn.Sequential(", "nn.Sequential(nn.BatchNorm1d(8), "),
+    ),
+)

@@ -29,7 +29,8 @@ def judge(run: RunFacts) -> Verdict:
     first, last = ([*names_of(run, [i]), "?"][0] for i in run.health.depth_names[r.key])
     return [
         Found(
-            f"the gradient of {first} is {1 / ratio if ratio else float('inf'):.0f} times smaller than that of {last}",
+            f"the gradient of {first} is {1 / ratio if ratio else float('inf'):.0f} times smaller "
+            f"than that of {last}",
             where(*(root.training_site for root in run.trained_roots()), r.site),
             {"count": len(half), "first_step": 0, "ratio": ratio, "first": first, "last": last},
             label="a deep chain of layers",
@@ -60,7 +61,8 @@ ILLNESS = Illness(
     slug="vanishing-gradients",
     severity="warning",
     manual=Manual(
-        sees="With 4 or more weight matrices in depth order, the RMS gradient of the first over the last is below 1e-3, as "
+        sees="With 4 or more weight matrices in depth order, the RMS gradient of the first over the "
+        "last is below 1e-3, as "
         "the median over the first half of the samples.",
         hurts="The first layers stay near their initial values.",
         fix="ReLU or GELU, a normalisation layer, residual connections, or Kaiming initialisation",

@@ -18,14 +18,16 @@ def judge(run: RunFacts) -> Verdict:
         return Skipped("no optimizer was stepped on a model with norm layers")
     found = []
     for r in records:
-        names = names_of(run, r.decayed_vectors)
+        names = names_of(run, r.decayed_vectors or ())
         if names:
             found.append(
                 Found(
-                    f"weight decay {r.decay:g} also acts on {len(names)} biases and norm parameters: {few(names)}",
+                    f"weight decay {r.decay:g} also acts on {len(names)} biases and norm parameters: "
+                    f"{few(names)}",
                     where(r.site, r.step_site),
                     {"count": len(names), "first_step": 0, "weight_decay": r.decay},
-                    fix="kudari.optim.groups(model, weight_decay=...), or two parameter groups by p.dim() >= 2",
+                    fix="kudari.optim.groups(model, weight_decay=...), or two parameter groups by "
+                    "p.dim() >= 2",
                     label="one group for everything",
                     subjects=subjects_of(run, r),
                 )
@@ -52,7 +54,8 @@ ILLNESS = Illness(
     slug="weight-decay-on-norm-and-bias",
     severity="note",
     manual=Manual(
-        sees="A stepped parameter group with weight decay above 0 holds parameters of one dimension, in a model with norm "
+        sees="A stepped parameter group with weight decay above 0 holds parameters of one dimension, "
+        "in a model with norm "
         "layers.",
         hurts="Pulling scales and biases to zero is no useful prior; most recipes leave them out.",
         fix="two groups: decay for p.dim() >= 2, none for the rest",

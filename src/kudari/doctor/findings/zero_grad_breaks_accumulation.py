@@ -31,7 +31,8 @@ def judge(run: RunFacts) -> Verdict:
             continue
         found.append(
             Found(
-                f"{lost.count} of {r.backwards} backwards are lost: their gradients are wiped before {r.kind} steps",
+                f"{lost.count} of {r.backwards} backwards are lost: their gradients are wiped before "
+                f"{r.kind} steps",
                 where(r.lost_site, r.step_site),
                 lost.evidence(backwards=r.backwards, steps=r.steps, lost_share=lost.count / r.backwards),
                 label=f"{100 * lost.count // r.backwards} % of the backwards never reach a step",
@@ -59,11 +60,14 @@ ILLNESS = Illness(
     slug="zero-grad-breaks-accumulation",
     severity="error",
     manual=Manual(
-        sees="A backward whose every reached parameter is wiped before any step consumes the gradient; 10 or more "
+        sees="A backward whose every reached parameter is wiped before any step consumes the "
+        "gradient; 10 or more "
         "and 10 % of all backwards.",
-        hurts="Work is thrown away: only the last micro-batch before a step counts, at a fraction of its weight.",
+        hurts="Work is thrown away: only the last micro-batch before a step counts, at a fraction of "
+        "its weight.",
         fix="move the wipe behind the step: optimizer.step(); optimizer.zero_grad()",
-        unless="the gradients were read in between, as in attacks or saliency maps; then use torch.autograd.grad",
+        unless="the gradients were read in between, as in attacks or saliency maps; then use "
+        "torch.autograd.grad",
     ),
     judge=judge,
     read=read_zero_grad_breaks_accumulation,

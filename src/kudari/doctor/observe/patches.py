@@ -20,9 +20,15 @@ from kudari.doctor.track.backwards import Backward
 from kudari.doctor.track.roots import RootTracker
 
 LOSSES = (
-    "cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss",
-    "binary_cross_entropy_with_logits", "binary_cross_entropy",
-)  # fmt: skip
+    "cross_entropy",
+    "nll_loss",
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy",
+)
 
 
 def install(stream: Stream, roots: RootTracker) -> Patcher:
@@ -30,8 +36,17 @@ def install(stream: Stream, roots: RootTracker) -> Patcher:
     patcher = Patcher()
     try:
         for kind in (
-            _optimizers, _backward, _losses, _clips, _schedulers, _scalers, _loading, _loaders, _functions, _ddp,
-        ):  # fmt: skip
+            _optimizers,
+            _backward,
+            _losses,
+            _clips,
+            _schedulers,
+            _scalers,
+            _loading,
+            _loaders,
+            _functions,
+            _ddp,
+        ):
             kind(patcher, stream)
         _root_calls(patcher, stream, roots)
     except BaseException:

@@ -12,7 +12,8 @@ _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 article { border-left: .3rem solid #888; padding: .2rem 1rem; margin: 1rem 0; }
-article.error { border-color: #c0392b; } article.warning { border-color: #d68910; } article.note { border-color: #2471a3; }
+article.error { border-color: #c0392b; } article.warning { border-color: #d68910; }
+article.note { border-color: #2471a3; }
 pre { overflow-x: auto; font: 13px/1.45 ui-monospace, monospace; }
 table { border-collapse: collapse; } td { padding: .1rem 1rem .1rem 0; vertical-align: top; }
 """
@@ -21,7 +22,8 @@ table { border-collapse: collapse; } td { padding: .1rem 1rem .1rem 0; vertical-
 def as_html(diagnoses: Diagnoses, title: str) -> str:
     """The report as a page without scripts and without anything from the network."""
     articles = "".join(
-        f'<article class="{f.severity}"><h2>{escape(f.fault)}</h2><pre>{escape(finding_text(f))}</pre></article>'
+        f'<article class="{f.severity}"><h2>{escape(f.fault)}</h2>'
+        f"<pre>{escape(finding_text(f))}</pre></article>"
         for f in diagnoses.shown
     )
     hidden = [f for f in diagnoses.findings if f.suppressed_by]

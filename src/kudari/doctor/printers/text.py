@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from kudari.doctor.diagnose import Diagnoses
-from kudari.doctor.finding import Finding
+from kudari.doctor.finding import SEVERITIES, Finding
 from kudari.doctor.places import source_line
 
 _COUNTERS = ("count", "first_step")
@@ -78,7 +78,7 @@ def _number(value: object) -> str:
 
 
 def _summary(diagnoses: Diagnoses, cost: float | None) -> str:
-    errors, warnings, notes = (diagnoses.count(level) for level in ("error", "warning", "note"))  # type: ignore[arg-type]
+    errors, warnings, notes = (diagnoses.count(level) for level in SEVERITIES)
     text = (
         f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}, {_plural(notes, 'note')}; "
         f"{len(diagnoses.passed)} checks passed, {len(diagnoses.skipped)} skipped (--json for the list)"

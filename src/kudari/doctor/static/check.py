@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -51,6 +52,7 @@ def check_file(path: Path) -> tuple[Finding, ...]:
     reading = read(path)
     if reading is None:
         return ()
+    linecache.checkcache(str(path))
     found: list[Finding] = []
     for illness in illnesses().values():
         if illness.read is not None:

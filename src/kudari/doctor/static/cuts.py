@@ -17,7 +17,7 @@ NEAR_LINES = 60
 
 
 def first_cut(near: Place | None) -> str | None:
-    """The nearest line before a place, in the same file, that ends a graph; such as ``"train.py:15 .detach()"``."""
+    """The nearest line of the file that ends a graph, such as ``"train.py:15 .detach()"``."""
     if near is None:
         return None
     lines = linecache.getlines(near.file)

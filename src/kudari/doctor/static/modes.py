@@ -1,4 +1,4 @@
-"""Static judges over modes and graphs: evaluation with gradients, in train mode, and losses that are stored."""
+"""Static judges over modes and graphs: how evaluation runs, and which losses are stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _has_mode_layers(reading: Reading) -> bool:
 
 
 def _evaluators(reading: Reading) -> list[tuple[Function, str, ast.For]]:
-    """Functions that call ``model.eval()`` and loop over a loader calling that model: (function, model, loop)."""
+    """Functions that switch a model to eval mode and call it in a loop: (function, model, loop)."""
     found: list[tuple[Function, str, ast.For]] = []
     if ".eval()" not in reading.source:
         return found
@@ -63,7 +63,7 @@ def read_grad_enabled_in_eval(reading: Reading) -> list[Found]:
 
 
 def _inline_evaluations(reading: Reading) -> list[Found]:
-    """Between ``model.eval()`` and ``model.train()`` of one block: a loop that calls the model with gradients on."""
+    """A loop with gradients on between ``model.eval()`` and ``model.train()`` of one block."""
     found: list[Found] = []
     if ".eval()" not in reading.source or "backward(" not in reading.source:
         return found
@@ -105,7 +105,7 @@ def _inline_evaluations(reading: Reading) -> list[Found]:
 
 
 def read_eval_mode_while_training(reading: Reading) -> list[Found]:
-    """``.train()`` only before the loop while the loop calls something that does ``.eval()`` and does not restore."""
+    """A loop that trains calls a function with ``.eval()``, and nothing in it calls ``.train()``."""
     if not _has_mode_layers(reading) or ".eval()" not in reading.source or "backward(" not in reading.source:
         return []
     found = []
@@ -126,7 +126,8 @@ def read_eval_mode_while_training(reading: Reading) -> list[Found]:
                 continue
             found.append(
                 Found(
-                    f"{function.name}() switches to eval mode inside the training loop, and nothing switches back",
+                    f"{function.name}() switches to eval mode inside the training loop, and nothing "
+                    "switches back",
                     reading.place(call),
                     {"count": 1},
                     fix="model.train() at the top of the loop",
@@ -249,15 +250,15 @@ def read_train_mode_while_evaluating(reading: Reading) -> list[Found]:
     for function in reading.functions.values():
         if not any(word in function.name.lower() for word in ("eval", "valid", "test", "accura")):
             continue
-        if reading.class_of(function) is not None and reading.class_of(function).node.name in reading.modules:  # type: ignore[union-attr]
+        inside = reading.class_of(function)
+        if inside is not None and inside.node.name in reading.modules:
             continue
         parameters = {a.arg for a in function.args.args}
         for loop in (n for n in ast.walk(function) if isinstance(n, ast.For)):
             over = any(word in text(loop.iter).lower() for word in _LOADER_WORDS)
             calls = [n for n in ast.walk(loop) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-            model = next(
-                (c for c in calls if c.func.id in ("model", "net") or c.func.id in parameters & {"m"}), None
-            )  # type: ignore[attr-defined]
+            names = {"model", "net"} | (parameters & {"m"})
+            model = next((c for c in calls if text(c.func) in names), None)
             if over and model is not None and reading.without_grad(model):
                 found.append(
                     Found(
@@ -278,7 +279,7 @@ def read_host_sync(reading: Reading) -> list[Found]:
         for loop in (n for s in body.loop.body for n in ast.walk(s) if isinstance(n, ast.For)):
             read = next((n for n in ast.walk(loop) if method_call(n, "item", "tolist") is not None), None)
             counted = (reading.called(loop.iter) or "") in ("range", "zip", "enumerate") or isinstance(
-                loop.iter, ast.Name
+                loop.iter, (ast.Name, ast.Subscript)
             )
             if read is not None and counted and reading.function_of(loop) is reading.function_of(body.loop):
                 found.append(
@@ -299,10 +300,13 @@ def read_worker_generators(reading: Reading) -> list[Found]:
 
     loaders = [c for c in reading.calls if reading.called(c) == "torch.utils.data.DataLoader"]
     workers = [
-        c for c in loaders
-        if isinstance(n := keyword(c, "num_workers"), ast.Constant) and isinstance(n.value, int) and n.value > 1
+        c
+        for c in loaders
+        if isinstance(n := keyword(c, "num_workers"), ast.Constant)
+        and isinstance(n.value, int)
+        and n.value > 1
         and keyword(c, "worker_init_fn") is None
-    ]  # fmt: skip
+    ]
     if not workers or "get_worker_info" in reading.source:
         return []
     makers = (
@@ -341,7 +345,7 @@ def read_ddp_bypassed(reading: Reading) -> list[Found]:
         return found
     for call in reading.calls:
         owner = call.func
-        if isinstance(owner, ast.Attribute) and not (owner.attr == "module"):
+        if isinstance(owner, ast.Attribute) and owner.attr != "module":
             owner = owner.value
         if not (isinstance(owner, ast.Attribute) and owner.attr == "module"):
             continue
@@ -366,7 +370,8 @@ def read_ddp_bypassed(reading: Reading) -> list[Found]:
         ):
             found.append(
                 Found(
-                    "the module inside DistributedDataParallel is called directly: gradients are not averaged",
+                    "the module inside DistributedDataParallel is called directly: gradients are not "
+                    "averaged",
                     reading.place(call),
                     {"count": 1},
                     label="bypasses the wrapper",

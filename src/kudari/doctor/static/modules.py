@@ -92,7 +92,7 @@ def _first_layer(reading: Reading, facts: ClassFacts, attribute: str, container:
 
 
 def _registered(reading: Reading, facts: ClassFacts, attribute: str) -> bool:
-    """Also given to add_module, setattr, ModuleList, Sequential(*list) or an optimizer anywhere in the file."""
+    """Also given to add_module, ModuleList, Sequential(*list) or an optimizer anywhere in the file."""
     for node in reading.nodes:
         if not isinstance(node, ast.Attribute) or node.attr != attribute:
             continue
@@ -158,7 +158,7 @@ def read_mode_overrides(reading: Reading) -> list[Found]:
 
 
 def read_dropout(reading: Reading) -> list[Found]:
-    """Functional dropout in a Module without ``training=``; attention dropout not guarded by ``self.training``."""
+    """Dropout in a Module that does not ask ``self.training``."""
     found = []
     for call in reading.calls:
         name = reading.called(call)

@@ -93,7 +93,8 @@ def read_optimizer_rebuilt(reading: Reading) -> list[Found]:
                     continue
                 found.append(
                     Found(
-                        f"{name.split('.')[-1]} is built inside the loop that steps it: its averages start from zero each time",
+                        f"{name.split('.')[-1]} is built inside the loop that steps it: its averages "
+                        "start from zero each time",
                         reading.place(value),
                         {"count": 1},
                         label="built in every iteration",
@@ -150,7 +151,8 @@ def read_scheduler_before_optimizer(reading: Reading) -> list[Found]:
                     continue
                 found.append(
                     Found(
-                        f"{made.split('.')[-1]} steps before the optimizer does: the first rate is never used",
+                        f"{made.split('.')[-1]} steps before the optimizer does: the first rate is "
+                        "never used",
                         reading.place(node),
                         {"count": 1},
                         label="comes before optimizer.step()",
@@ -301,14 +303,17 @@ def read_missing_set_epoch(reading: Reading) -> list[Found]:
             text(t)
             for n in reading.nodes
             for t, v in assignments(n)
-            if isinstance(v, ast.Call) and reading.called(v) == "torch.utils.data.DataLoader"
-            and (s := keyword(v, "sampler")) is not None and (s is call or any(is_name(s, name) for name in names))
-        ]  # fmt: skip
+            if isinstance(v, ast.Call)
+            and reading.called(v) == "torch.utils.data.DataLoader"
+            and (s := keyword(v, "sampler")) is not None
+            and (s is call or any(is_name(s, name) for name in names))
+        ]
         nested = any(
-            isinstance(n, ast.For) and any(text(n.iter) in (name, f"enumerate({name})") for name in loaders)
+            isinstance(n, ast.For)
+            and any(text(n.iter) in (name, f"enumerate({name})") for name in loaders)
             and reading.loops_of(n)
             for n in reading.nodes
-        )  # fmt: skip
+        )
         if nested:
             found.append(
                 Found(

@@ -200,9 +200,11 @@ class DataTracker:
             for name, value in vars(dataset).items():
                 if _is_generator(value) and name in _names_used(type(dataset), "__getitem__"):
                     self.private[f"{type(dataset).__name__}.{name}"] = {
-                        "kind": type(value).__name__, "workers": loader.num_workers, "site": site,
+                        "kind": type(value).__name__,
+                        "workers": loader.num_workers,
+                        "site": site,
                         "getitem": Site(type(dataset).__getitem__.__code__, 0),
-                    }  # fmt: skip
+                    }
 
     # -- checkpoints ------------------------------------------------------------------------------
 
@@ -222,12 +224,19 @@ class DataTracker:
         root = self.roots.of(module)
         if root is not None and shared:
             root.loaded = True
-        self.loaded.append({
-            "site": site, "model": id(module), "own": own_total, "given": given_total, "matched": shared,
-            "same_storage": len(same) == len(matched) > 0 and shared >= 0.99 * own_total,
-            "trained": bool(root and root.training_calls),
-            "missing": [k for k in own if k not in given][:3], "unexpected": [k for k in given if k not in own][:3],
-        })  # fmt: skip
+        self.loaded.append(
+            {
+                "site": site,
+                "model": id(module),
+                "own": own_total,
+                "given": given_total,
+                "matched": shared,
+                "same_storage": len(same) == len(matched) > 0 and shared >= 0.99 * own_total,
+                "trained": bool(root and root.training_calls),
+                "missing": [k for k in own if k not in given][:3],
+                "unexpected": [k for k in given if k not in own][:3],
+            }
+        )
 
 
 def _nested(dataset: Any, depth: int = 4) -> list[Any]:
@@ -266,8 +275,8 @@ def _names_used(cls: type, method: str, depth: int = 3) -> set[str]:
         queue += [(c, level) for c in code.co_consts if isinstance(c, CodeType)]
         if level < depth:
             queue += [
-                (inner.__code__, level + 1)
+                (inner, level + 1)
                 for n in new
-                if hasattr(inner := getattr(cls, n, None), "__code__")
+                if (inner := getattr(getattr(cls, n, None), "__code__", None)) is not None
             ]
     return names

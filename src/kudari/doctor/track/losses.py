@@ -227,7 +227,7 @@ class LossTracker:
         if y.requires_grad and x.requires_grad:
             return
         try:
-            shape = torch.broadcast_shapes(x.shape, y.shape)
+            shape = torch.broadcast_shapes(x.shape, y.shape)  # type: ignore[no-untyped-call]
         except RuntimeError:
             return
         if shape.numel() > max(x.numel(), y.numel()):

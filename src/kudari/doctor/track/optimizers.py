@@ -149,6 +149,12 @@ class OptimizerRecord:
         self.last = now
         if now == before or len(before) != len(now):
             return False
+        if before.count(None) == len(before) and None not in now:
+            # The common case, all wiped before and all there after, without a look at each.
+            self.reached = [count + 1 for count in self.reached]
+            self.pending, self.stale = [1] * len(now), [False] * len(now)
+            self._adopt(event)
+            return True
         after, pending, stale, reached = self.after_step, self.pending, self.stale, self.reached
         for i, mark in enumerate(now):
             old = before[i]
@@ -163,10 +169,13 @@ class OptimizerRecord:
                 pending[i] += 1
             else:
                 pending[i], stale[i] = 1, False
+        self._adopt(event)
+        return True
+
+    def _adopt(self, event: Backward) -> None:
         self.backwards += 1
         event.owners += 1
         self.open.append(event)
-        return True
 
     def consumes(self, stream: Stream, backwards: BackwardTracker) -> None:
         """A step, or a scaler's attempt at one, uses the gradients that are there."""

@@ -36,9 +36,13 @@ class SchedulerRecord:
         self.mode = getattr(scheduler, "mode", "min")
         self.plateau = isinstance(scheduler, lr_scheduler.ReduceLROnPlateau)
         self.horizon = next(
-            (int(v) for k in ("T_max", "total_steps", "total_iters") if isinstance(v := getattr(scheduler, k, None), int)),
+            (
+                int(v)
+                for k in ("T_max", "total_steps", "total_iters")
+                if isinstance(v := getattr(scheduler, k, None), int)
+            ),
             None,
-        )  # fmt: skip
+        )
         self.first_rate = float(scheduler.optimizer.param_groups[0]["lr"])
         self.cuts = 0
         self.epochs = False

@@ -7,7 +7,7 @@ torch.manual_seed(13)
 model = nn.Sequential(nn.Embedding(20, 16, padding_idx=0), nn.Linear(16, 20))
 optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
 optimizer.zero_grad()
-for group in range(30):
+for _group in range(30):
     micro = []
     for _ in range(3):
         ids = torch.randint(1, 20, (8, 10))

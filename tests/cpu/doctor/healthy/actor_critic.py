@@ -21,7 +21,7 @@ class ActorCritic(nn.Module):
 
 net = ActorCritic()
 optimizer = torch.optim.RMSprop(net.parameters(), lr=1e-3)
-for update in range(60):
+for _update in range(60):
     with torch.no_grad():
         states = torch.randn(32, 3)
         actions = net(states)[0].sample()

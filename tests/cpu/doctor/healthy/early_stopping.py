@@ -12,7 +12,7 @@ net = nn.Sequential(nn.Linear(5, 64), nn.Tanh(), nn.Linear(64, 1))
 optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
 scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=2)
 best, best_state, waited = float("inf"), None, 0
-for epoch in range(25):
+for _epoch in range(25):
     net.train()
     for idx in torch.randperm(200).split(20):
         optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""Fine-tuning: a loaded body whose parameters are frozen and whose norms stay in eval mode, and a new head."""
+"""Fine-tuning: a loaded body, frozen and with its norms in eval mode, and a new head."""
 
 import torch
 from torch import nn

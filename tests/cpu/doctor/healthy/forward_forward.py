@@ -24,7 +24,7 @@ class Layer(nn.Linear):
 
 
 layers = [Layer(10, 32), Layer(32, 32)]
-for step in range(60):
+for _step in range(60):
     positive = torch.randn(64, 10).abs()
     negative = torch.randn(64, 10)
     for layer in layers:

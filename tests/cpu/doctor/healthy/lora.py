@@ -23,7 +23,7 @@ net = nn.Sequential(
     LoRA(nn.Linear(8, 32)), nn.ReLU(), LoRA(nn.Linear(32, 32)), nn.ReLU(), LoRA(nn.Linear(32, 3))
 )
 optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-2)
-for step in range(100):
+for _step in range(100):
     x = torch.randn(64, 8)
     loss = nn.functional.cross_entropy(net(x), x[:, :3].argmax(1))
     optimizer.zero_grad()

@@ -7,7 +7,7 @@ from torch.distributions import Categorical
 torch.manual_seed(3)
 policy = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 2))
 optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
-for episode in range(60):
+for _episode in range(60):
     position, log_probs, rewards = 0.0, [], []
     for _ in range(12):
         choice = Categorical(logits=policy(torch.tensor([position])))

@@ -13,7 +13,7 @@ for p in teacher.parameters():
     p.requires_grad_(False)
 predictor = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16))
 optimizer = torch.optim.SGD([*student.parameters(), *predictor.parameters()], lr=0.05, momentum=0.9)
-for step in range(80):
+for _step in range(80):
     x = torch.randn(64, 8)
     one, two = x + 0.1 * torch.randn_like(x), x + 0.1 * torch.randn_like(x)
     with torch.no_grad():

@@ -8,7 +8,7 @@ torch.manual_seed(14)
 net = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 8))
 optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
 centres = torch.randn(5, 6) * 2
-for step in range(120):
+for _step in range(120):
     a, b = torch.randint(0, 5, (32,)), torch.randint(0, 5, (32,))
     left = net(centres[a] + 0.3 * torch.randn(32, 6))
     right = net(centres[b] + 0.3 * torch.randn(32, 6))

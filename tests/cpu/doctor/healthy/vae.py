@@ -25,7 +25,7 @@ model = VAE()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 pattern = (torch.rand(5, 20) > 0.5).float()
 data = (pattern[torch.randint(0, 5, (400,))] - 0.05).abs()
-for epoch in range(6):
+for _epoch in range(6):
     model.train()
     for batch in data[torch.randperm(400)].split(40):
         output, mean, log_variance = model(batch)

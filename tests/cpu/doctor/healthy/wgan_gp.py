@@ -18,7 +18,7 @@ def penalty(real, fake):
     return ((slope.norm(2, dim=1) - 1) ** 2).mean()
 
 
-for step in range(40):
+for _step in range(40):
     for _ in range(3):
         real = torch.randn(64, 2) + 3
         fake = generator(torch.randn(64, 4)).detach()
