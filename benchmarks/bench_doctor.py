@@ -79,7 +79,7 @@ def block(
 
 
 def measure(build: Callable, steps: int, rounds: int) -> tuple[float, float, float, float]:
-    """Median step in ms without the doctor, ratio of medians, ratio of means, spread of the rounds' ratios."""
+    """Median step in ms without the doctor, ratio of medians, of means, and the rounds' spread."""
     torch.manual_seed(0)
     model, batch = build()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

@@ -39,6 +39,7 @@ class OptimizerRecord:
         self.closure = False
         self.attempting = False
         self.wiped_upto = 0
+        self.at_backward = (0, 0)
         self.in_backward = False
         self.params: list[Any] = []
         self.ids: tuple[int, ...] = ()
@@ -116,13 +117,19 @@ class OptimizerRecord:
         if self.open and now != self.last:
             self._notice_wipe(now, stream)
 
+    def _versions(self) -> tuple[int, int]:
+        ends = self.params[:: max(1, len(self.params) - 1)]
+        return (ends[0]._version, ends[-1]._version) if ends else (0, 0)
+
     def _notice_wipe(self, now: list[Mark], stream: Stream) -> None:
         held = [i for i, count in enumerate(self.pending) if count]
         if not held or any(now[i] == self.last[i] for i in held):
             return
         if any(now[i] is not None for i in held) and not self._is_zero(held, stream):
             return
+        moved = self._versions() != self.at_backward  # the user's own update used them, as in SAM
         for event in self.open:
+            event.consumed = event.consumed or moved
             event.wiped += 1
             if not event.consumed and event.wiped >= event.owners and not event.in_step:
                 self.lost.hit(event.tick)
@@ -173,6 +180,7 @@ class OptimizerRecord:
         return True
 
     def _adopt(self, event: Backward) -> None:
+        self.at_backward = self._versions()
         self.backwards += 1
         event.owners += 1
         self.open.append(event)

@@ -85,10 +85,22 @@ def _mixing(root: Root, twin: nn.Module, x: Any) -> None:
     if torch.equal(changed[0], x[0]):
         changed[0] = x[2]
     z, back = _outputs(twin, changed), _outputs(twin, changed)
+    if y.dim() >= 3 and tuple(y.shape[:2]) == tuple(x.shape[:2]) and _may_be_time(twin, x, y):
+        root.mixing_why = "the first dimension may be time: the model works on sequences that come first"
+        return
     scale = float(y.abs().max()) + 1e-12
     moved = float((z - y)[1:].abs().max()) / scale
     repeated = float((back - y)[1:].abs().max()) / scale
     root.mixing = {"moved": moved if abs(moved - repeated) < 1e-9 else 0.0}
+
+
+def _may_be_time(twin: nn.Module, x: Any, y: Any) -> bool:
+    """True for layers that expect time first, and where the last row changes no other (a causal direction)."""
+    if any(getattr(m, "batch_first", True) is False for m in twin.modules()):
+        return True
+    changed = x.clone()
+    changed[-1] = x[0]
+    return bool(torch.allclose(_outputs(twin, changed)[:-1], y[:-1]))
 
 
 def _leak(root: Root, twin: nn.Module, x: Any) -> None:
