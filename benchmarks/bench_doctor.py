@@ -105,9 +105,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(
-        f"{platform.processor() or platform.machine()}, torch {torch.__version__}, 1 thread, {args.rounds} rounds"
-    )
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, torch {torch.__version__}, 1 thread, {args.rounds} rounds")
     print(f"{'model':14s} {'step ms':>8s} {'median':>8s} {'mean':>8s} {'spread':>8s}")
     for build in (mlp, cnn, transformer):
         step, middle, mean, spread = measure(build, args.steps, args.rounds)
