@@ -1,0 +1,117 @@
+"""What watching costs: step time with the doctor over step time without, in one process, side by side.
+
+    PYTHONPATH=src python benchmarks/bench_doctor.py [--steps 400] [--rounds 5]
+
+Blocks of plain and watched steps alternate, so that the noise of a shared machine hits both alike; the
+ratio is of medians over all steps, in seconds of the one thread that works (waiting for a busy machine
+is not counted). The first 20 steps of a run, which are all sampled, are outside the
+timing, the sampled every 25th is inside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import platform
+import statistics
+from collections.abc import Callable
+from time import thread_time
+
+import torch
+from torch import nn
+
+import kudari.doctor
+
+WARM_STEPS = 30
+
+
+def mlp() -> tuple[nn.Module, Callable[[], tuple[torch.Tensor, torch.Tensor]]]:
+    """Nine layers of width 256 on 64 features."""
+    layers: list[nn.Module] = [nn.Linear(64, 256), nn.ReLU()]
+    for _ in range(7):
+        layers += [nn.Linear(256, 256), nn.ReLU()]
+    x, y = torch.randn(128, 64), torch.randint(0, 10, (128,))
+    return nn.Sequential(*layers, nn.Linear(256, 10)), lambda: (x, y)
+
+
+def cnn() -> tuple[nn.Module, Callable[[], tuple[torch.Tensor, torch.Tensor]]]:
+    """Three convolutions with batch norm on 16x16 pictures."""
+    layers: list[nn.Module] = []
+    for a, b in ((3, 16), (16, 32), (32, 32)):
+        layers += [nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU()]
+    x, y = torch.randn(32, 3, 16, 16), torch.randint(0, 10, (32,))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)), lambda: (x, y)
+
+
+def transformer() -> tuple[nn.Module, Callable[[], tuple[torch.Tensor, torch.Tensor]]]:
+    """Two encoder layers of width 64 on 32 positions."""
+    layer = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
+    x, y = torch.randn(16, 32, 64), torch.randint(0, 10, (16, 32))
+    body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = body, nn.Linear(64, 10)
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return self.head(self.body(tokens)).transpose(1, 2)
+
+    return Tagger(), lambda: (x, y)
+
+
+def block(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batch: Callable, steps: int, watched: bool
+) -> list[float]:
+    """Seconds of every step of one block, the warm-up left out."""
+    times = []
+    with kudari.doctor.watch(model, optimizer) if watched else contextlib.nullcontext():
+        for step in range(WARM_STEPS + steps):
+            began = thread_time()
+            x, y = batch()
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            if step >= WARM_STEPS:
+                times.append(thread_time() - began)
+    return times
+
+
+def measure(build: Callable, steps: int, rounds: int) -> tuple[float, float, float, float]:
+    """Median step in ms without the doctor, ratio of medians, of means, and the rounds' spread."""
+    torch.manual_seed(0)
+    model, batch = build()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    plain: list[float] = []
+    watched: list[float] = []
+    ratios = []
+    for _ in range(rounds):
+        a = block(model, optimizer, batch, steps, watched=False)
+        b = block(model, optimizer, batch, steps, watched=True)
+        plain += a
+        watched += b
+        ratios.append(statistics.median(b) / statistics.median(a))
+    middle = statistics.median(watched) / statistics.median(plain)
+    cut = sorted(plain)[: int(0.99 * len(plain))], sorted(watched)[: int(0.99 * len(watched))]
+    mean = statistics.mean(cut[1]) / statistics.mean(cut[0])
+    return 1e3 * statistics.median(plain), middle, mean, max(ratios) - min(ratios)
+
+
+def main() -> None:
+    """Print one line per model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, torch {torch.__version__}, 1 thread, {args.rounds} rounds")
+    print(f"{'model':14s} {'step ms':>8s} {'median':>8s} {'mean':>8s} {'spread':>8s}")
+    for build in (mlp, cnn, transformer):
+        step, middle, mean, spread = measure(build, args.steps, args.rounds)
+        print(f"{build.__name__:14s} {step:8.2f} {middle:7.3f}x {mean:7.3f}x {spread:8.3f}")
+
+
+if __name__ == "__main__":
+    main()

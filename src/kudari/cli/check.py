@@ -1,0 +1,42 @@
+"""``kudari check PATH``: read training code without running it and name what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "read training code, without running it, and name what is wrong with it"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the findings as JSON")
+    parser.add_argument("--sarif", type=Path, metavar="OUT", help="write the findings as SARIF 2.1.0")
+    parser.add_argument("--ignore", action="append", default=[], metavar="SLUG", help="leave out a finding")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="leave out the findings listed in this file"
+    )
+    parser.add_argument("--write-baseline", type=Path, metavar="FILE", help="list today's findings in a file")
+    parser.add_argument("path", type=Path, help="a Python file or a folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the files; returns 1 where an error or a warning stands. Loads no torch."""
+    from kudari.doctor.catalogue import illness
+    from kudari.doctor.printers.json import write_json
+    from kudari.doctor.printers.sarif import write_sarif
+    from kudari.doctor.printers.text import as_text
+    from kudari.doctor.static.baseline import write_baseline
+    from kudari.doctor.static.check import check_path
+
+    for slug in args.ignore:
+        illness(slug)
+    diagnoses = check_path(args.path, ignore=args.ignore, baseline=args.baseline)
+    if args.write_baseline:
+        write_baseline(diagnoses, args.write_baseline)
+    if args.json:
+        write_json(diagnoses, args.json)
+    if args.sarif:
+        write_sarif(diagnoses, args.sarif)
+    print(as_text(diagnoses))
+    return int(diagnoses.reaches("warning"))

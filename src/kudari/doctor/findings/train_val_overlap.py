@@ -1,0 +1,101 @@
+"""Rows of the training data are in the evaluation data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
+from kudari.doctor.judging import place
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.run import RunFacts
+
+
+MIN_ROWS = 10
+LOW, HIGH = 0.05, 0.98
+MIN_PASSES = 2
+SUBSET = 0.9
+
+
+def judge(run: RunFacts) -> Verdict:
+    """Share of the rows of every eval pass that were seen in training."""
+    found, looked = [], False
+    for root in run.trained_roots():
+        seen = run.data.rows.get(root.key)
+        passes = [p for p in root.passes if p.rows_hashed >= MIN_ROWS and not p.feeds_training]
+        if not seen or not passes or len(seen) < MIN_ROWS:
+            continue
+        looked = True
+        shares = [p.rows_seen / p.rows_hashed for p in passes]
+        partly = [p for p, share in zip(passes, shares, strict=True) if LOW <= share < HIGH]
+        inside = [
+            p
+            for p, share in zip(passes, shares, strict=True)
+            if share >= HIGH and len(p.row_keys) < SUBSET * len(seen) and len(p.row_keys) >= MIN_ROWS
+        ]
+        disjoint = any(share < LOW for share in shares)
+        wrong = (
+            partly
+            if len(partly) >= MIN_PASSES
+            else inside
+            if len(inside) >= MIN_PASSES and not disjoint
+            else []
+        )
+        if not wrong:
+            continue
+        share = wrong[-1].rows_seen / wrong[-1].rows_hashed
+        found.append(
+            Found(
+                f"{100 * share:.0f} % of the rows {root.kind} is evaluated on were seen in training",
+                place(wrong[0].site),
+                {
+                    "count": len(wrong),
+                    "first_step": wrong[0].tick,
+                    "share": share,
+                    "rows": wrong[-1].rows_hashed,
+                    "training_rows": len(seen),
+                },
+                label=f"{wrong[-1].rows_seen} of {wrong[-1].rows_hashed} rows are training rows",
+                subjects=frozenset([root.key]),
+            )
+        )
+    return found if looked else Skipped("no model was trained and evaluated on rows that can be compared")
+
+
+_RUN = """\
+import torch
+from torch import nn
+torch.manual_seed(0)
+net = nn.Linear(8, 1)
+opt = torch.optim.SGD(net.parameters(), lr=0.05)
+x = torch.randn(200, 8)
+y = x.sum(1, keepdim=True)
+train, test = torch.arange(160), torch.arange(120, 200)
+for epoch in range(4):
+    for idx in train[torch.randperm(160)].split(20):
+        loss = nn.functional.mse_loss(net(x[idx]), y[idx])
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+    with torch.no_grad():
+        nn.functional.mse_loss(net(x[test]), y[test]).item()
+"""
+
+ILLNESS = Illness(
+    slug="train-val-overlap",
+    severity="error",
+    manual=Manual(
+        sees="Two evaluations of 10 or more rows in which 5 to 98 % of the rows were seen in "
+        "training; or all of them, in "
+        "a set smaller than the training set, while no other evaluation is disjoint from it.",
+        hurts="The score measures memory: it rises while the model gets worse on new data.",
+        fix="split once, before the loop, and index both sides from that split",
+        unless="an accuracy on part of the training data is what is reported",
+    ),
+    judge=judge,
+    runs=Runs(
+        _RUN,
+        (("torch.arange(120, 200)", "torch.arange(160, 200)"),),
+        _RUN.replace("torch.arange(120, 200)", "torch.arange(160)"),
+    ),
+)

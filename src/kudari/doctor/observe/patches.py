@@ -1,0 +1,394 @@
+"""Everything the doctor replaces while it watches, in one table per kind of call."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+from torch.optim import optimizer as torch_optimizer
+from torch.utils import data as torch_data
+
+from kudari.doctor.observe.patching import Patcher
+from kudari.doctor.observe.stream import Stream
+from kudari.doctor.places import caller_site, user_site
+from kudari.doctor.track.backwards import Backward
+from kudari.doctor.track.roots import RootTracker
+
+LOSSES = (
+    "cross_entropy",
+    "nll_loss",
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy",
+)
+
+
+def install(stream: Stream, roots: RootTracker) -> Patcher:
+    """Put every patch in place; the patcher that is returned takes them out again."""
+    patcher = Patcher()
+    try:
+        for kind in (
+            _optimizers,
+            _backward,
+            _losses,
+            _clips,
+            _schedulers,
+            _scalers,
+            _loading,
+            _loaders,
+            _functions,
+            _ddp,
+        ):
+            kind(patcher, stream)
+        _root_calls(patcher, stream, roots)
+    except BaseException:
+        patcher.restore()
+        raise
+    return patcher
+
+
+def _optimizers(patcher: Patcher, stream: Stream) -> None:
+    def built(original: Any) -> Any:
+        @functools.wraps(original)
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            original(self, *args, **kwargs)
+            stream.emit("optimizer_built", self, user_site())
+
+        return __init__
+
+    patcher.replace(torch_optimizer.Optimizer, "__init__", built)
+
+    def begins(optimizer: Any, args: Any, kwargs: Any) -> None:
+        stream.in_step.append(optimizer)
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")  # args[0] is the optimizer
+        stream.emit("step_begins", optimizer, closure is not None)
+
+    def ends(optimizer: Any, args: Any, kwargs: Any) -> None:
+        if stream.in_step:
+            stream.in_step.pop()
+        stream.emit("step_ends", optimizer)
+
+    patcher.remove_later(torch_optimizer.register_optimizer_step_pre_hook(begins))
+    patcher.remove_later(torch_optimizer.register_optimizer_step_post_hook(ends))
+
+
+def _backward(patcher: Patcher, stream: Stream) -> None:
+    def wrap(original: Any) -> Any:
+        @functools.wraps(original)
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            if stream.quiet or stream.in_backward:
+                return original(tensors, *args, **kwargs)
+            event = Backward(tensors, user_site(), stream.tick, bool(stream.in_step), kwargs.get("inputs"))
+            stream.emit("backward_begins", event, tensors)
+            stream.in_backward += 1
+            try:
+                original(tensors, *args, **kwargs)
+            finally:
+                stream.in_backward -= 1
+            stream.emit("backward_ends", event)
+            return None
+
+        return backward
+
+    patcher.replace(torch.autograd, "backward", wrap)
+
+
+def _losses(patcher: Patcher, stream: Stream) -> None:
+    functional = nn.functional
+
+    def make(name: str) -> Callable[[Any], Any]:
+        def wrap(original: Any) -> Any:
+            @functools.wraps(original)
+            def loss(input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
+                if torch.compiler.is_compiling():
+                    return original(input, target, *args, **kwargs)
+                if stream.quiet or not isinstance(input, torch.Tensor):
+                    return original(input, target, *args, **kwargs)
+                site, value = user_site(), None
+                stream.quiet += 1  # cross_entropy may call nll_loss
+                try:
+                    value = original(input, target, *args, **kwargs)
+                finally:
+                    stream.quiet -= 1
+                    stream.emit("loss_called", name, site, input, target, args, kwargs, value)
+                return value
+
+            return loss
+
+        return wrap
+
+    for name in LOSSES:
+        patcher.replace(functional, name, make(name))
+
+
+def _clips(patcher: Patcher, stream: Stream) -> None:
+    def wrap(original: Any) -> Any:
+        @functools.wraps(original)
+        def clip(parameters: Any, limit: Any, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(parameters, torch.Tensor):
+                params = [parameters]
+            else:
+                params = parameters = list(parameters)
+            stream.emit("clipped", params, limit, user_site())
+            return original(parameters, limit, *args, **kwargs)
+
+        return clip
+
+    def by_norm(original: Any) -> Any:
+        clip = wrap(original)
+
+        @functools.wraps(original)
+        def clip_grad_norm_(parameters: Any, max_norm: Any, *args: Any, **kwargs: Any) -> Any:
+            return clip(parameters, max_norm, *args, **kwargs)
+
+        return clip_grad_norm_
+
+    def by_value(original: Any) -> Any:
+        clip = wrap(original)
+
+        @functools.wraps(original)
+        def clip_grad_value_(parameters: Any, clip_value: Any, *args: Any, **kwargs: Any) -> Any:
+            return clip(parameters, clip_value, *args, **kwargs)
+
+        return clip_grad_value_
+
+    for owner in (nn.utils, nn.utils.clip_grad):
+        patcher.replace(owner, "clip_grad_norm_", by_norm)
+        patcher.replace(owner, "clip_grad_value_", by_value)
+
+
+def _schedulers(patcher: Patcher, stream: Stream) -> None:
+    nesting = [0]
+
+    def built(original: Any) -> Any:
+        @functools.wraps(original)
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            site = user_site()
+            nesting[0] += 1
+            try:
+                original(self, *args, **kwargs)
+            finally:
+                nesting[0] -= 1
+            if not nesting[0]:
+                stream.emit("scheduler_built", self, args, kwargs, site)
+
+        return __init__
+
+    def stepped(original: Any) -> Any:
+        @functools.wraps(original)
+        def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if nesting[0]:
+                return original(self, *args, **kwargs)
+            stream.emit("scheduler_stepped", self, args, kwargs, user_site())
+            nesting[0] += 1
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                nesting[0] -= 1
+
+        return step
+
+    for cls in {c for c in vars(lr_scheduler).values() if isinstance(c, type)}:
+        if issubclass(cls, lr_scheduler.LRScheduler):
+            if "__init__" in vars(cls):
+                patcher.replace(cls, "__init__", built)
+            if "step" in vars(cls):
+                patcher.replace(cls, "step", stepped)
+
+
+def _scalers(patcher: Patcher, stream: Stream) -> None:
+    scaler = torch.amp.GradScaler
+
+    def announce(event: str) -> Callable[[Any], Any]:
+        def wrap(original: Any) -> Any:
+            @functools.wraps(original)
+            def method(self: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+                if self.is_enabled():
+                    stream.emit(event, self, optimizer)
+                return original(self, optimizer, *args, **kwargs)
+
+            return method
+
+        return wrap
+
+    patcher.replace(scaler, "step", announce("scaler_steps"))
+    patcher.replace(scaler, "unscale_", announce("scaler_unscaled"))
+
+
+def _loading(patcher: Patcher, stream: Stream) -> None:
+    def load(original: Any) -> Any:
+        @functools.wraps(original)
+        def load_state_dict(self: Any, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+            stream.emit("state_loads", self, state_dict, user_site())
+            return original(self, state_dict, *args, **kwargs)
+
+        return load_state_dict
+
+    patcher.replace(nn.Module, "load_state_dict", load)
+
+    def mode(original: Any) -> Any:
+        @functools.wraps(original)
+        def train(self: Any, mode: bool = True) -> Any:
+            if not stream.quiet:
+                stream.quiet += 1  # train() calls itself on every child
+                try:
+                    result = original(self, mode)
+                finally:
+                    stream.quiet -= 1
+                stream.emit("mode_called", self, mode, user_site())
+                return result
+            return original(self, mode)
+
+        return train
+
+    patcher.replace(nn.Module, "train", mode)
+
+
+def _loaders(patcher: Patcher, stream: Stream) -> None:
+    def start(original: Any) -> Any:
+        @functools.wraps(original)
+        def __iter__(self: Any) -> Any:  # noqa: N807
+            iterator = original(self)
+            stream.emit("iterator_started", self, iterator, user_site())
+            return iterator
+
+        return __iter__
+
+    def advance(original: Any) -> Any:
+        @functools.wraps(original)
+        def __next__(self: Any) -> Any:  # noqa: N807
+            began = perf_counter()
+            try:
+                batch = original(self)
+            except StopIteration:
+                stream.emit("iterator_ended", self)
+                raise
+            stream.emit("batch_loaded", self, perf_counter() - began)
+            return batch
+
+        return __next__
+
+    base = torch_data.dataloader._BaseDataLoaderIter
+    patcher.replace(torch_data.DataLoader, "__iter__", start)
+    patcher.replace(base, "__next__", advance)
+
+    def sampled(original: Any) -> Any:
+        @functools.wraps(original)
+        def __iter__(self: Any) -> Any:  # noqa: N807
+            stream.emit("sampler_iterated", self, user_site())
+            return original(self)
+
+        return __iter__
+
+    patcher.replace(torch_data.DistributedSampler, "__iter__", sampled)
+
+
+def _functions(patcher: Patcher, stream: Stream) -> None:
+    functional = nn.functional
+
+    def dropout(original: Any) -> Any:
+        @functools.wraps(original)
+        def wrapper(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+            if not torch.compiler.is_compiling() and training and p > 0 and not stream.quiet:
+                stream.emit("dropout_drawn", float(p), user_site())
+            return original(input, p, training, inplace)
+
+        return wrapper
+
+    for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"):
+        patcher.replace(functional, name, dropout)
+
+    def attention(original: Any) -> Any:
+        @functools.wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            p = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
+            if p and not torch.compiler.is_compiling() and not stream.quiet:
+                stream.emit("dropout_drawn", float(p), user_site())
+            return original(*args, **kwargs)
+
+        return wrapper
+
+    patcher.replace(functional, "scaled_dot_product_attention", attention)
+
+    def watch_pair(original: Any) -> Any:
+        @functools.wraps(original)
+        def compare(self: Any, other: Any, **kwargs: Any) -> Any:
+            if (not stream.quiet and isinstance(other, torch.Tensor) and not torch.is_grad_enabled()) or (
+                stream.sampled and not stream.quiet and isinstance(other, torch.Tensor)
+            ):
+                stream.emit("compared", self, other, user_site())
+            return original(self, other, **kwargs)
+
+        return compare
+
+    def watch_columns(original: Any) -> Any:
+        @functools.wraps(original)
+        def reduce(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if (stream.sampled or not torch.is_grad_enabled()) and not stream.quiet and (args or kwargs):
+                stream.emit("reduced", self, args[0] if args else kwargs.get("dim"), caller_site())
+            return original(self, *args, **kwargs)
+
+        return reduce
+
+    def watch_reads(original: Any) -> Any:
+        @functools.wraps(original)
+        def read(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if stream.sampled and not stream.quiet:
+                stream.emit("read_to_host", caller_site())
+            return original(self, *args, **kwargs)
+
+        return read
+
+    patcher.replace(torch.Tensor, "__eq__", watch_pair)
+    patcher.replace(torch.Tensor, "eq", watch_pair)
+    patcher.replace(torch, "eq", watch_pair)
+    for owner in (torch.Tensor, torch):
+        patcher.replace(owner, "argmax", watch_columns)
+        patcher.replace(owner, "max", watch_columns)
+    for name in ("item", "tolist", "cpu", "__float__", "numpy"):
+        patcher.replace(torch.Tensor, name, watch_reads)
+
+
+def _ddp(patcher: Patcher, stream: Stream) -> None:
+    def built(original: Any) -> Any:
+        @functools.wraps(original)
+        def __init__(self: Any, module: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            original(self, module, *args, **kwargs)
+            stream.emit("ddp_built", self, module, user_site())
+
+        return __init__
+
+    patcher.replace(nn.parallel.DistributedDataParallel, "__init__", built)
+
+
+def _root_calls(patcher: Patcher, stream: Stream, roots: RootTracker) -> None:
+    def wrap(original: Any) -> Any:
+        @functools.wraps(original)
+        def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+            if roots.depth or stream.quiet or stream.in_backward:
+                if roots.probe is None:
+                    return original(self, *args, **kwargs)
+                roots.probe.enters(self, args)
+                return original(self, *args, **kwargs)
+            call = stream.guard(roots.begins, self, args, kwargs)
+            if call is None:
+                return original(self, *args, **kwargs)
+            roots.depth = 1
+            try:
+                result = original(self, *args, **kwargs)
+            finally:
+                roots.depth = 0
+            stream.guard(roots.ends, call, result)
+            return result
+
+        return __call__
+
+    patcher.replace(nn.Module, "__call__", wrap)

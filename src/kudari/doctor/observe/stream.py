@@ -1,0 +1,83 @@
+"""The stream between the patches, which see calls, and the trackers, which keep facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+EVENTS = (
+    "optimizer_built", "step_begins", "step_ends", "backward_begins", "backward_ends", "loss_called",
+    "clipped", "scheduler_built", "scheduler_stepped", "scaler_steps", "scaler_unscaled", "state_loads",
+    "mode_called", "iterator_started", "batch_loaded", "iterator_ended", "sampler_iterated", "ddp_built",
+    "dropout_drawn", "compared", "reduced", "read_to_host",
+)  # fmt: skip
+
+FIRST_SAMPLED_STEPS = 20
+
+
+class StopTrainingError(RuntimeError):
+    """Raised inside the watched code by ``stop_on`` when a finding of that level is certain."""
+
+
+class Stream:
+    """Listeners by event name, and the clock of the run.
+
+    Attributes:
+        tick: optimizer steps so far (the most of any optimizer).
+        sampled: statistics are taken at this step.
+        quiet: above 0 while the doctor itself works or a backward recomputes; nothing is recorded.
+        in_backward: above 0 while the engine runs.
+        in_step: the optimizers whose ``step`` is on the stack.
+        every: steps between samples after the first 20.
+        failures: what went wrong in the doctor itself.
+    """
+
+    def __init__(self, every: int = 25) -> None:
+        self.every = every
+        self.tick = 0
+        self.sampled = True
+        self.quiet = 0
+        self.in_backward = 0
+        self.in_step: list[Any] = []
+        self.failures: list[str] = []
+        self.listeners: dict[str, tuple[Callable[..., None], ...]] = dict.fromkeys(EVENTS, ())
+
+    def subscribe(self, listener: object) -> None:
+        """Connect every method of ``listener`` that is named like an event."""
+        for event in EVENTS:
+            method = getattr(listener, event, None)
+            if method is not None:
+                self.listeners[event] = (*self.listeners[event], method)
+
+    def emit(self, event: str, *args: Any) -> None:
+        """Tell every listener, unless the doctor itself is at work."""
+        if self.quiet:
+            return
+        for listener in self.listeners[event]:
+            try:
+                listener(*args)
+            except StopTrainingError:
+                raise
+            except Exception as error:
+                self.fails(listener, error)
+
+    def guard(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a tracker; what goes wrong in it must not reach the script."""
+        try:
+            return function(*args)
+        except Exception as error:
+            self.fails(function, error)
+            return None
+
+    def fails(self, function: Callable[..., Any], error: Exception) -> None:
+        """Remember a failure of the doctor itself; the report shows it."""
+        self.quiet = 0
+        if len(self.failures) < 20:
+            name = getattr(function, "__qualname__", str(function))
+            self.failures.append(f"{name}: {type(error).__name__}: {error}")
+
+    def advance(self, steps: int) -> None:
+        """Move the clock to ``steps`` optimizer steps."""
+        if steps > self.tick:
+            self.tick = steps
+            self.sampled = steps < FIRST_SAMPLED_STEPS or steps % self.every == 0

@@ -1,0 +1,103 @@
+"""Run an unmodified script as ``__main__`` under observation."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+
+from kudari.doctor.diagnose import Diagnoses
+from kudari.doctor.finding import Finding, Severity
+from kudari.doctor.observe.stream import StopTrainingError
+from kudari.doctor.watching import Doctor, watch
+from kudari.errors import ArgumentError
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A watched script: its exit status and what the doctor says."""
+
+    status: int
+    diagnoses: Diagnoses
+
+
+def visit(
+    script: Path,
+    arguments: Sequence[str] = (),
+    *,
+    every: int = 25,
+    ignore: Sequence[str] = (),
+    stop_on: Severity | None = None,
+    static: Sequence[Finding] = (),
+) -> Visit:
+    """Run a script with its own arguments, working directory and exit status.
+
+    Args:
+        script: the file; it runs as ``__main__``, with its folder first in ``sys.path``.
+        arguments: what it sees behind its name in ``sys.argv``.
+        every, ignore, stop_on: see :func:`kudari.doctor.watch`.
+        static: findings of the static side, merged into the result.
+
+    Raises:
+        ArgumentError: the file does not exist or is not Python.
+    """
+    try:
+        source = script.read_bytes()
+        code = compile(source, str(script), "exec")
+    except OSError as error:
+        raise ArgumentError(
+            f"{script} cannot be read: {error.strerror}.", fix="Pass the path of a script."
+        ) from error
+    except (SyntaxError, ValueError) as error:
+        raise ArgumentError(f"{script} is not valid Python: {error}.") from error
+    linecache.checkcache(str(script))
+    main = ModuleType("__main__")
+    main.__dict__.update(__file__=str(script), __builtins__=__builtins__, __spec__=None, __cached__=None)
+    kept = sys.modules["__main__"], sys.argv, list(sys.path)
+    sys.modules["__main__"], sys.argv = main, [str(script), *arguments]
+    sys.path[0:1] = [str(script.resolve().parent)]
+    doctor: Doctor | None = None
+    status = 0
+    try:
+        with watch(every=every, ignore=tuple(ignore), stop_on=stop_on) as doctor:
+            exec(code, main.__dict__)  # noqa: S102 - running the user's script is the purpose
+    except SystemExit as error:
+        status = _exit_status(error)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except StopTrainingError as error:
+        print(f"kudari doctor: stopped: {error}", file=sys.stderr)
+        status = 1
+    except BaseException as error:
+        _print_traceback(error)
+        status = 1
+    finally:
+        sys.stdout.flush()
+        sys.modules["__main__"], sys.argv = kept[0], kept[1]
+        sys.path[:] = kept[2]
+    assert doctor is not None
+    return Visit(status, doctor.examine(tuple(static)))
+
+
+def _exit_status(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Print the traceback as plain Python would, without the doctor's own frames."""
+    frames: TracebackType | None = error.__traceback__
+    here = str(Path(__file__).parent)
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(here):
+        frames = frames.tb_next
+    traceback.print_exception(type(error), error, frames)

@@ -1,0 +1,120 @@
+"""Extra forwards on a deep copy: do samples of a batch, or later tokens, leak into each other?"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import random
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from kudari.doctor.track.roots import Root
+
+# An odd number of rows, so that no dimension of a model equals it by chance.
+PROBE_ROWS = 7
+MAX_PARAMETERS = 30_000_000
+RELATIVE_CHANGE = 1e-4
+
+
+@contextlib.contextmanager
+def untouched_randomness() -> Iterator[None]:
+    """Put the generators of Python, numpy and torch back afterwards, and swallow prints."""
+    python = random.getstate()
+    numpy = sys.modules.get("numpy")
+    numpy_state = numpy.random.get_state() if numpy is not None else None
+    with (
+        torch.random.fork_rng(devices=[]),
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            if numpy is not None:
+                numpy.random.set_state(numpy_state)
+
+
+def probe_root(root: Root, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Run the probes on a copy of a model and write what they saw into its record.
+
+    Any failure of the copied model means "not applicable": the probe changes the number of rows.
+    """
+    x = args[0] if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor) else None
+    if x is None or x.dim() < 2 or x.shape[0] < PROBE_ROWS + 1 or x.device.type != "cpu":
+        root.mixing_why = root.leak_why = "the input is not one batch tensor of 8 or more rows on the CPU"
+        return
+    if sum(p.numel() for p in module.parameters()) > MAX_PARAMETERS:
+        root.mixing_why = root.leak_why = "the model is too large to copy"
+        return
+    try:
+        with torch.no_grad(), untouched_randomness():
+            twin = copy.deepcopy(module).eval()
+            _mixing(root, twin, x[:PROBE_ROWS].detach().clone())
+            if not x.is_floating_point() and x.dim() == 2:
+                _leak(root, twin, x[:PROBE_ROWS].detach().clone())
+    except Exception as error:
+        root.mixing_why = f"the copied model could not run on {PROBE_ROWS} rows ({type(error).__name__})"
+
+
+def _outputs(twin: nn.Module, x: Any) -> Any:
+    torch.manual_seed(0)
+    out = twin(x)
+    return out[0] if isinstance(out, (tuple, list)) else out
+
+
+def _mixing(root: Root, twin: nn.Module, x: Any) -> None:
+    y, again = _outputs(twin, x), _outputs(twin, x)
+    shape = tuple(y.shape) if isinstance(y, torch.Tensor) else ()
+    if len(shape) < 2 or shape[0] != PROBE_ROWS or PROBE_ROWS in shape[1:] or not y.is_floating_point():
+        root.mixing_why = "the output is not one row per sample"
+        return
+    if not torch.equal(y, again) or not bool(torch.isfinite(y).all()):
+        root.mixing_why = "the output is random or not finite in eval mode"
+        return
+    changed = x.clone()
+    changed[0] = x[1].flip(0) if not x.is_floating_point() else x[1] * 0.5 + x[0].std() + 0.1
+    if torch.equal(changed[0], x[0]):
+        changed[0] = x[2]
+    z, back = _outputs(twin, changed), _outputs(twin, changed)
+    if y.dim() >= 3 and tuple(y.shape[:2]) == tuple(x.shape[:2]) and _may_be_time(twin, x, y):
+        root.mixing_why = "the first dimension may be time: the model works on sequences that come first"
+        return
+    scale = float(y.abs().max()) + 1e-12
+    moved = float((z - y)[1:].abs().max()) / scale
+    repeated = float((back - y)[1:].abs().max()) / scale
+    root.mixing = {"moved": moved if abs(moved - repeated) < 1e-9 else 0.0}
+
+
+def _may_be_time(twin: nn.Module, x: Any, y: Any) -> bool:
+    """True for layers that expect time first, and where the last row changes no other (a causal direction)."""
+    if any(getattr(m, "batch_first", True) is False for m in twin.modules()):
+        return True
+    changed = x.clone()
+    changed[-1] = x[0]
+    return bool(torch.allclose(_outputs(twin, changed)[:-1], y[:-1]))
+
+
+def _leak(root: Root, twin: nn.Module, x: Any) -> None:
+    y = _outputs(twin, x)
+    if (
+        not isinstance(y, torch.Tensor)
+        or y.dim() != 3
+        or tuple(y.shape[:2]) != tuple(x.shape)
+        or x.shape[1] < 4
+    ):
+        root.leak_why = "the output is not one row of scores per token"
+        return
+    changed = x.clone()
+    changed[:, -1] = torch.where(x[:, -1] > 0, x[:, -1] - 1, x[:, -1] + 1)
+    z = _outputs(twin, changed)
+    scale = float(y.abs().max()) + 1e-12
+    root.leak = {"moved": float((z - y)[:, :-1].abs().max()) / scale}
