@@ -95,8 +95,7 @@ def _mixing(root: Root, twin: nn.Module, x: Any) -> None:
 
 
 def _may_be_time(twin: nn.Module, x: Any, y: Any) -> bool:
-    shape = tuple(y.shape[:2]) if isinstance(y, torch.Tensor) and y.dim() == 3 else ()
-    if shape != tuple(x.shape) or x.shape[1] < 4:
+    """True for layers that expect time first, and where the last row changes no other."""
     if any(getattr(m, "batch_first", True) is False for m in twin.modules()):
         return True
     changed = x.clone()
