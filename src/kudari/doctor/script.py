@@ -82,6 +82,10 @@ def visit(
         sys.modules["__main__"], sys.argv = kept[0], kept[1]
         sys.path[:] = kept[2]
     assert doctor is not None
+    for failure in doctor.run.stream.failures[:3]:
+        print(
+            f"kudari doctor: a tracker failed and its findings may be incomplete: {failure}", file=sys.stderr
+        )
     return Visit(status, doctor.examine(tuple(static)))
 
 

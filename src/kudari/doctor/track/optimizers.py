@@ -10,8 +10,6 @@ import weakref
 from collections import Counter
 from typing import Any
 
-import torch
-
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.places import Site, user_site
 from kudari.doctor.track.backwards import Backward, BackwardTracker
@@ -315,8 +313,3 @@ class OptimizerTracker:
         for reader in self.on_step:
             reader(record, False)
         self.stream.advance(record.steps)
-
-
-def is_parameter(tensor: Any) -> bool:
-    """True for leaves that a model or an optimizer owns."""
-    return isinstance(tensor, torch.nn.Parameter)
