@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "read training code, without running it, and name what is wrong with it"
+HELP = "Read training code, without running it, and name what is wrong with it."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

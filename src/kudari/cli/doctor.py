@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-HELP = "run a training script under observation and name what is wrong with it"
+HELP = "Run a training script under observation and name what is wrong with it."
 LEVELS = ("error", "warning", "note")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 
-HELP = "print the manual page of a finding of the doctor"
+HELP = "Print the manual page of a finding of the doctor."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

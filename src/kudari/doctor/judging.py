@@ -12,9 +12,9 @@ from kudari.doctor.places import place
 
 if TYPE_CHECKING:
     from kudari.doctor.track.backwards import BackwardSite
+    from kudari.doctor.track.calls import Root
     from kudari.doctor.track.losses import LossSite
     from kudari.doctor.track.optimizers import OptimizerRecord
-    from kudari.doctor.track.roots import Root
     from kudari.doctor.track.run import RunFacts
 
 __all__ = [

@@ -9,7 +9,7 @@ from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import few, stepped, subjects_of, where
 
 if TYPE_CHECKING:
-    from kudari.doctor.track.roots import Root
+    from kudari.doctor.track.calls import Root
     from kudari.doctor.track.run import RunFacts
 
 

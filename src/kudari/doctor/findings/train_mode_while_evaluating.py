@@ -9,7 +9,7 @@ from kudari.doctor.judging import place
 from kudari.doctor.static.modes import read_train_mode_while_evaluating
 
 if TYPE_CHECKING:
-    from kudari.doctor.track.roots import EvalPass
+    from kudari.doctor.track.calls import EvalPass
     from kudari.doctor.track.run import RunFacts
 
 

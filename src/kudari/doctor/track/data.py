@@ -13,8 +13,9 @@ from torch import nn
 
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.places import Site
+from kudari.doctor.track.calls import Call, Root
 from kudari.doctor.track.probes import probe_root
-from kudari.doctor.track.roots import Call, Root, RootTracker
+from kudari.doctor.track.roots import RootTracker
 
 MAX_ROWS = 200_000
 MAX_COLUMNS = 256

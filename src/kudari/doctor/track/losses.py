@@ -11,8 +11,9 @@ from kudari.doctor.observe.graph import Graph, origin, saved
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.places import Site
 from kudari.doctor.track.backwards import Backward
+from kudari.doctor.track.calls import Root
 from kudari.doctor.track.counting import Hits
-from kudari.doctor.track.roots import Root, RootTracker
+from kudari.doctor.track.roots import RootTracker
 
 LOOKED_FIRST = 20
 LOOKED_EVERY = 25

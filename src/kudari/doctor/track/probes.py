@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from kudari.doctor.track.roots import Root
+    from kudari.doctor.track.calls import Root
 
 # An odd number of rows, so that no dimension of a model equals it by chance.
 PROBE_ROWS = 7

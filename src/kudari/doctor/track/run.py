@@ -7,11 +7,12 @@ from typing import Any
 
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.track.backwards import BackwardTracker
+from kudari.doctor.track.calls import Root
 from kudari.doctor.track.data import DataTracker
 from kudari.doctor.track.health import HealthTracker
 from kudari.doctor.track.losses import LossTracker
 from kudari.doctor.track.optimizers import OptimizerTracker
-from kudari.doctor.track.roots import Root, RootTracker
+from kudari.doctor.track.roots import RootTracker
 from kudari.doctor.track.schedules import ScheduleTracker
 
 
