@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := PIP_CONSTRAINT=constraints.txt $(PIP) install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types house stubs bench-step bench-loop clean
+.PHONY: help setup demo test lint types house stubs bench-step bench-loop bench-digits bench-doctor clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -54,6 +54,13 @@ bench-step: $(VENV)/train ## time of an optimizer step against torch, as ratios
 
 bench-loop: $(VENV)/train ## time of a training step against a plain loop, as ratios
 	@$(BIN)/python benchmarks/bench_loop.py
+	@$(BIN)/python benchmarks/bench_loop.py --busy
+
+bench-digits: $(VENV)/train ## accuracy of the built-in default over seeds and fresh splits
+	@$(BIN)/python benchmarks/bench_digits.py
+
+bench-doctor: $(VENV)/train ## what watching a run costs
+	@$(BIN)/python benchmarks/bench_doctor.py
 
 clean: ## remove what was built, not what was trained
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis src/*.egg-info
