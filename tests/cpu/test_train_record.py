@@ -243,3 +243,20 @@ def test_model_with_tied_weights_is_saved_and_resumed(tmp_path):
     again = quiet_fit(Tied(), points(), resume=tmp_path / "run" / "checkpoints" / "step-000003", **options)
     assert again.model.a.weight is again.model.b.weight
     assert torch.equal(again.model.a.weight, run.model.a.weight)
+
+
+def test_a_metric_that_is_undefined_on_a_batch_has_no_value_there(tmp_path):
+    x, _ = points(9)
+    run = quiet_fit(
+        linear(outputs=1),
+        (x, x[:, :1]),
+        epochs=2,
+        batch_size=4,
+        log_every=1,
+        loss="mse",
+        out=tmp_path / "run",
+    )
+    logged = lines(run, "train")
+    assert [("r2" in line) for line in logged] == [True, True, False] * 2
+    assert "train_r2" not in run.metrics
+    assert math.isfinite(run.metrics["train_loss"])

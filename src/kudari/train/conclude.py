@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -70,9 +69,7 @@ def _write_model(model: nn.Module, path: Path) -> None:
 
 def _final_metrics(s: Prepared, valid: Mapping[str, float]) -> dict[str, float]:
     names = ("loss", *(metric.name for metric in s.metrics))
-    # A metric may be undefined on the last micro-batch, as R² is on a single sample; a loss is shown anyway.
-    train = {k: v for k, v in s.state.train.items() if k == "loss" or not math.isnan(v)}
-    final = {f"train_{name}": train[name] for name in names if name in train}
+    final = {f"train_{name}": s.state.train[name] for name in names if name in s.state.train}
     final.update({f"valid_{name}": valid[name] for name in names if name in valid})
     if s.state.best:
         final[f"best_valid_{best_by(s.metrics)[0]}"] = s.state.best["value"]

@@ -139,7 +139,9 @@ class Loop:
             with torch.no_grad():
                 sums = metric_sums(parts.metrics, outputs.detach(), y, parts.units)
                 norms = self._stepper.gradient_norms()
-            values.update(finish((*parts.metrics, _NORM), [*sums, norms]))
+            # A metric may be undefined on one micro-batch, as R² is on a single sample: then it has no value.
+            found = finish((*parts.metrics, _NORM), [*sums, norms])
+            values.update({k: v for k, v in found.items() if k == _NORM.name or not math.isnan(v)})
         state.train = values
         parts.log.write("train", state.step, {**self._stamp(), **values, **self._pace()})
 
