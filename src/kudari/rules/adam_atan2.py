@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kudari.compile.notation import Expr, Step, atan2, ema, hyper, rule, sqrt, state
+from typing import Any
+
+from kudari.compile.notation import Expr, Step, agreeing, atan2, ema, hyper, option, rule, sqrt, state
 
 
 @rule(
@@ -22,6 +24,7 @@ def adam_atan2(
     weight_decay: Expr = hyper(0.0, at_least=0),
     a: Expr = hyper(1.27, at_least=0),
     b: Expr = hyper(1.0, at_least=0),
+    cautious: Any = option(False, keyword_only=True),
 ) -> Step:
     """Take the angle between the two moments in place of their quotient."""
     b1, b2 = betas
@@ -30,4 +33,6 @@ def adam_atan2(
     m_hat = m_t / (1 - b1**t)
     v_hat = v_t / (1 - b2**t)
     u = a * atan2(m_hat, b * sqrt(v_hat))
+    if cautious:
+        u = agreeing(u, g, sign_of=m_t)
     return Step(p=(1 - lr * weight_decay) * p - lr * u, m=m_t, v=v_t)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kudari.compile.notation import Expr, Step, ema, hyper, maximum, rule, state
+from typing import Any
+
+from kudari.compile.notation import Expr, Step, agreeing, ema, hyper, maximum, option, rule, state
 
 
 @rule(
@@ -23,6 +25,7 @@ def adamax(
     betas: tuple[Expr, Expr] = hyper((0.9, 0.999), at_least=0, below=1),
     eps: Expr = hyper(1e-8, at_least=0),
     weight_decay: Expr = hyper(0.0, at_least=0),
+    cautious: Any = option(False, keyword_only=True),
 ) -> Step:
     """Divide a running mean of the gradient by a slowly fading maximum of its size."""
     b1, b2 = betas
@@ -30,4 +33,7 @@ def adamax(
     m_t = ema(m, g, b1)
     n_t = maximum(b2 * n, abs(g) + eps)
     m_hat = m_t / (1 - b1**t)
-    return Step(p=p - lr * m_hat / n_t, m=m_t, n=n_t)
+    u = m_hat / n_t
+    if cautious:
+        u = agreeing(u, g, sign_of=m_t)
+    return Step(p=p - lr * u, m=m_t, n=n_t)

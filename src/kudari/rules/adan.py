@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kudari.compile.notation import Expr, Step, ema, hyper, option, rule, sqrt, state, where
+from kudari.compile.notation import Expr, Step, agreeing, ema, hyper, option, rule, sqrt, state, where
 
 
 @rule(
@@ -30,6 +30,7 @@ def adan(
     eps: Expr = hyper(1e-8, at_least=0),
     weight_decay: Expr = hyper(0.0, at_least=0),
     no_prox: Any = option(False),
+    cautious: Any = option(False, keyword_only=True),
 ) -> Step:
     """Average gradients and their changes; y is the last gradient, negated."""
     b1, b2, b3 = betas
@@ -37,7 +38,10 @@ def adan(
     m_t = ema(m, g, b1)
     e_t = ema(e, d, b2)
     n_t = ema(n, (g + b2 * d) ** 2, b3)
-    u = (m_t / (1 - b1**t) + b2 * e_t / (1 - b2**t)) / (sqrt(n_t / (1 - b3**t)) + eps)
+    both = m_t / (1 - b1**t) + b2 * e_t / (1 - b2**t)
+    u = both / (sqrt(n_t / (1 - b3**t)) + eps)
+    if cautious:
+        u = agreeing(u, g, sign_of=both)
     decay = lr * weight_decay
     p_t = (1 - decay) * p - lr * u if no_prox else (p - lr * u) / (1 + decay)
     return Step(p=p_t, m=m_t, n=n_t, e=e_t, y=-g)

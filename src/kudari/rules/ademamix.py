@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from kudari.compile.notation import Expr, Step, ema, exp, hyper, log, minimum, rule, sqrt, state, where
+from typing import Any
+
+from kudari.compile.notation import (
+    Expr,
+    Step,
+    agreeing,
+    ema,
+    exp,
+    hyper,
+    log,
+    minimum,
+    option,
+    rule,
+    sqrt,
+    state,
+    where,
+)
 
 
 @rule(
@@ -28,6 +44,7 @@ def ademamix(
     alpha_warmup: Expr | None = hyper(None, at_least=0, optional=True),
     eps: Expr = hyper(1e-8, at_least=0),
     weight_decay: Expr = hyper(0.0, at_least=0),
+    cautious: Any = option(False, keyword_only=True),
 ) -> Step:
     """Add a long memory of gradients to Adam's short one."""
     b1, b2, b3 = betas
@@ -41,5 +58,8 @@ def ademamix(
     m2_t = ema(m2, g, slow)
     v_t = ema(v, g**2, b2)
     v_hat = v_t / (1 - b2**t)
-    u = (m1_t / (1 - b1**t) + a * m2_t) / (sqrt(v_hat) + eps)
+    both = m1_t / (1 - b1**t) + a * m2_t
+    u = both / (sqrt(v_hat) + eps)
+    if cautious:
+        u = agreeing(u, g, sign_of=both)
     return Step(p=(1 - lr * weight_decay) * p - lr * u, m1=m1_t, m2=m2_t, v=v_t)

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from kudari.compile.notation import Expr, Step, clip, ema, hyper, maximum, option, rule, sqrt, state, where
+from kudari.compile.notation import (
+    Expr,
+    Step,
+    agreeing,
+    clip,
+    ema,
+    hyper,
+    maximum,
+    option,
+    rule,
+    sqrt,
+    state,
+    where,
+)
 
 
 @rule(
@@ -32,6 +45,7 @@ def adopt(
     weight_decay: Expr = hyper(0.0, at_least=0),
     decoupled_weight_decay: Any = option(False),
     clip_exp: Expr | None = hyper(0.25, at_least=0, keyword_only=True, optional=True),
+    cautious: Any = option(False, keyword_only=True),
 ) -> Step:
     """Average the gradients, each divided by the root mean square of those before it."""
     b1, b2 = betas
@@ -44,4 +58,7 @@ def adopt(
     first = t <= 1
     m_t = where(first, m, ema(m, c, b1))
     v_t = where(first, g**2, ema(v, g**2, b2))
-    return Step(p=where(first, p, decay * p - lr * m_t), m=m_t, v=v_t)
+    u = m_t
+    if cautious:
+        u = agreeing(m_t, g)
+    return Step(p=where(first, p, decay * p - lr * u), m=m_t, v=v_t)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kudari.compile.notation import Expr, Step, ema, hyper, option, rule, sqrt, state
+from kudari.compile.notation import Expr, Step, agreeing, ema, hyper, option, rule, sqrt, state
 
 
 @rule(
@@ -30,6 +30,7 @@ def nadam(
     weight_decay: Expr = hyper(0.0, at_least=0),
     momentum_decay: Expr = hyper(4e-3, at_least=0),
     decoupled_weight_decay: Any = option(False),
+    cautious: Any = option(False, keyword_only=True),
 ) -> Step:
     """Mix the next step's momentum with this step's gradient, each with its own bias correction."""
     b1, b2 = betas
@@ -44,4 +45,7 @@ def nadam(
     v_t = ema(v, g**2, b2)
     m_hat = mu_next * m_t / (1 - M_t * mu_next) + (1 - mu) * g / (1 - M_t)
     v_hat = v_t / (1 - b2**t)
-    return Step(p=p - lr * m_hat / (sqrt(v_hat) + eps), m=m_t, v=v_t, M=M_t)
+    u = m_hat / (sqrt(v_hat) + eps)
+    if cautious:
+        u = agreeing(u, g, sign_of=m_hat)
+    return Step(p=p - lr * u, m=m_t, v=v_t, M=M_t)

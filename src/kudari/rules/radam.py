@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kudari.compile.notation import Expr, Step, ema, hyper, option, rule, sqrt, state, where
+from kudari.compile.notation import Expr, Step, agreeing, ema, hyper, option, rule, sqrt, state, where
 
 
 @rule(
@@ -28,6 +28,7 @@ def radam(
     eps: Expr = hyper(1e-8, at_least=0),
     weight_decay: Expr = hyper(0.0, at_least=0),
     decoupled_weight_decay: Any = option(False),
+    cautious: Any = option(False, keyword_only=True),
 ) -> Step:
     """Adam's step times a rectification that grows with the number of gradients seen."""
     b1, b2 = betas
@@ -42,4 +43,6 @@ def radam(
     r = r8 - 2 * t * b2**t / (1 - b2**t)
     rectify = sqrt((r - 4) * (r - 2) * r8 / ((r8 - 4) * (r8 - 2) * r)) * sqrt(1 - b2**t)
     u = where(r > 5, rectify * m_hat / (sqrt(v_t) + eps), m_hat)
+    if cautious:
+        u = agreeing(u, g, sign_of=m_t)
     return Step(p=p - lr * u, m=m_t, v=v_t)

@@ -6,6 +6,7 @@ import torch
 
 import kudari.optim
 from tests.cpu.optim.conftest import gradients, start, trajectory
+from tests.oracle import ORACLES
 
 
 def moments(g, s, b1, b2):
@@ -189,3 +190,23 @@ def test_a_nan_stays_in_its_own_tensor(name):
     getattr(kudari.optim, name)([a, b]).step()
     assert a.detach().isnan().any()
     assert b.detach().isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["NAdam", "RAdam", "Adamax", "Adan", "ADOPT", "AdEMAMix", "AdamAtan2"])
+def test_a_cautious_step_is_the_plain_direction_masked_by_the_gradient(name, ours):
+    """Without decay the plain step is -lr times the direction, which is then masked here."""
+    lr, steps = 0.01, 8
+    found, _ = trajectory(ours(name, lr=lr, cautious=True), steps)
+    expected = [p.detach().numpy() for p in start()]
+    states = [{} for _ in expected]
+    for step in range(steps):
+        for i, g in enumerate(g.numpy() for g in gradients(step)):
+            if g.size:
+                p = expected[i]
+                # From zero, so that the direction is not lost in the rounding of a large p.
+                u = -ORACLES[name](np.zeros_like(p), g, states[i], lr=lr, weight_decay=0.0) / lr
+                expected[i] = p - lr * cautious_mask(u, g)
+    plain, _ = trajectory(ours(name, lr=lr), steps)
+    assert not torch.equal(plain[0], found[0])
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a.numpy(), b, rtol=1e-9, atol=1e-11)
