@@ -175,7 +175,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         state = self.state[p]
         fresh = True
         if self.rule.counts and state.get("step") is None:
-            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
         for declared in self.rule.active_states(group):
             if state.get(declared.key) is not None:
                 fresh = False
@@ -190,7 +190,7 @@ def _first_value(declared: State, p: Tensor, group: Mapping[str, Any]) -> Tensor
     if isinstance(start, str):
         start = group.get(start, start)
     if declared.scalar:
-        return torch.full((), float(start), dtype=torch.float64)
+        return torch.full((), float(start), dtype=torch.float64, device="cpu")
     state = torch.zeros_like(
         p if is_dense(p) else p.contiguous(),
         dtype=loading.state_dtype(p.dtype),
