@@ -21,6 +21,7 @@ from kudari.compile.expression import evaluate
 from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
 from kudari.compile.plan import make_plan
 from kudari.compile.program import Float, Program, sum_name
+from kudari.errors import UnsupportedError
 
 Ready = Literal["ready", "staged", "stale"]
 
@@ -89,6 +90,46 @@ def same_layout(a: Tensor, b: Tensor) -> bool:
         return True
     pairs = zip(a.stride(), b.stride(), a.shape, strict=True)
     return all(i == j or size == 1 for i, j, size in pairs)
+
+
+def fit_states(name: str, p: Tensor, state: dict[str, Any], keys: Sequence[str]) -> None:
+    """Bring states into the layout that the kernel goes through them in: the parameter's, if that is dense.
+
+    They differ after ``model.to(memory_format=...)`` in the middle of a run, or when a checkpoint is loaded.
+
+    Args:
+        name: the optimizer's, for the message.
+        p: the parameter.
+        state: its entry in ``optimizer.state``; values may be replaced.
+        keys: which of them go with ``p`` element by element.
+
+    Raises:
+        UnsupportedError: a state has not the parameter's shape.
+    """
+    like = None
+    for key in keys:
+        value = state[key]
+        if value.shape != p.shape:
+            raise UnsupportedError(
+                f"{name}: state {key!r} has shape {tuple(value.shape)}, its parameter {tuple(p.shape)}.",
+                why="They go together element by element; the parameter or the checkpoint is another one.",
+                fix="Load a checkpoint of this model, or delete optimizer.state[p] to start that state anew.",
+            )
+        if value.stride() == p.stride() and p.is_contiguous():
+            continue
+        like = dense_like(p, value.dtype) if like is None or like.dtype != value.dtype else like
+        if not (is_dense(value) and same_layout(value, like)):
+            state[key] = torch.empty_like(like).copy_(value)
+
+
+def dense_like(p: Tensor, dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor in the layout of a parameter's states: one block, in the parameter's order."""
+    return torch.empty_like(
+        p if is_dense(p) else p.contiguous(),
+        dtype=dtype,
+        memory_format=torch.preserve_format,
+        requires_grad=False,
+    )
 
 
 class CpuBinding:

@@ -22,6 +22,7 @@ from kudari.optim.binding import (
     CpuBinding,
     EagerBinding,
     Member,
+    fit_states,
     own_gradient,
     read_numbers,
     real,
@@ -93,6 +94,7 @@ class BoundGroup:
                     fix="Use an elementwise class such as AdamW for it, or hold it as torch.view_as_real.",
                 )
             fresh = self.owner.init_state(p, group)
+            fit_states(self.owner.rule.name, p, self.owner.state[p], [s.key for s in self.trace.states])
             member = self._member(p, fresh)
             dtypes = (p.dtype, g.dtype, *(member.state[k].dtype for k in member.keys))
             sorts.setdefault((_has_kernel(p, g, member), dtypes), []).append(member)

@@ -13,7 +13,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from kudari.compile.notation import Rule, State
 from kudari.optim import hypers, loading
-from kudari.optim.binding import add_up_model_sums, is_dense, real
+from kudari.optim.binding import add_up_model_sums, dense_like, real
 from kudari.optim.bound_group import BoundGroup
 
 _T = TypeVar("_T")
@@ -191,12 +191,7 @@ def _first_value(declared: State, p: Tensor, group: Mapping[str, Any]) -> Tensor
         start = group.get(start, start)
     if declared.scalar:
         return torch.full((), float(start), dtype=torch.float64, device="cpu")
-    state = torch.zeros_like(
-        p if is_dense(p) else p.contiguous(),
-        dtype=loading.state_dtype(p.dtype),
-        memory_format=torch.preserve_format,
-        requires_grad=False,
-    )
+    state = dense_like(p, loading.state_dtype(p.dtype)).zero_()
     if start == "copy":
         return state.copy_(p.detach())
     if start != "zeros":

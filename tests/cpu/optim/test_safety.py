@@ -54,3 +54,69 @@ def test_counters_are_on_the_cpu_whatever_torchs_default_device(name):
         torch.set_default_device(None)
     assert all(s.device.type == "cpu" for s in optimizer.state[p].values())
     assert p.isfinite().all()
+
+
+def test_states_follow_a_parameter_that_changes_its_memory_format_in_the_middle():
+    [a], [b] = twins(random(4, 3, 5, 5))
+    ours, theirs = build("AdamW", [a], lr=0.1), torch.optim.AdamW([b], lr=0.1)
+    for step in range(6):
+        if step == 3:
+            a.data = a.data.to(memory_format=torch.channels_last)
+        a.grad, b.grad = random(4, 3, 5, 5, seed=step), random(4, 3, 5, 5, seed=step)
+        ours.step()
+        theirs.step()
+    assert a.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_a_reloaded_optimizer_of_a_strided_transposed_parameter_goes_on():
+    a = torch.nn.Parameter(random(6, 8).t()[::2])
+    b = torch.nn.Parameter(a.detach().clone(memory_format=torch.contiguous_format))
+    ours, theirs = build("AdamW", [a], lr=0.1), torch.optim.AdamW([b], lr=0.1)
+    for step in range(4):
+        if step == 2:
+            ours.load_state_dict(copy.deepcopy(ours.state_dict()))
+        a.grad, b.grad = random(4, 6, seed=step), random(4, 6, seed=step)
+        ours.step()
+        theirs.step()
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("other", [random(9), random(2), random(2, 2)], ids=lambda x: str(tuple(x.shape)))
+def test_states_of_another_shape_are_refused_by_name_and_nothing_is_written(other):
+    [small], [p] = twins(random(4))
+    small.grad = random(4)
+    first = build("AdamW", [small])
+    first.step()
+    p.data, p.grad = other.clone(), other.clone()
+    second = build("AdamW", [p])
+    second.load_state_dict(first.state_dict())
+    with pytest.raises(RuntimeError, match=r"AdamW: state 'exp_avg' has shape \(4,\)"):
+        second.step()
+    assert torch.equal(p, other)
+    assert second.state[p]["step"] == 1
+
+
+def test_a_parameter_that_is_cut_short_at_the_same_address_is_bound_anew():
+    [p], _ = twins(random(10))
+    optimizer = build("SGD", [p], lr=1.0)
+    p.grad = random(10)
+    optimizer.step()
+    whole = p.detach().clone()
+    p.data = p.data[:5]
+    p.grad = torch.ones(8, dtype=torch.float64)[:5]
+    optimizer.step()
+    p.data = p.data.as_strided((10,), (1,))
+    torch.testing.assert_close(p.data, torch.cat([whole[:5] - 1, whole[5:]]))
+
+
+def test_a_parameter_that_turns_dense_at_the_same_address_is_updated_itself():
+    block = random(12)
+    p = torch.nn.Parameter(block[::2][:5])
+    optimizer = build("SGD", [p], lr=1.0)
+    p.grad = torch.ones(5, dtype=torch.float64)
+    optimizer.step()
+    before = block.clone()
+    p.data = block[:5]
+    optimizer.step()
+    torch.testing.assert_close(block, torch.cat([before[:5] - 1, before[5:]]))
