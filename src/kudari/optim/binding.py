@@ -184,9 +184,9 @@ class CpuBinding:
         self.context_address = self.context.ctypes.data
 
     def _current(self) -> list[list[int]]:
-        """Addresses of everything but gradients, as they are now."""
+        """Addresses of everything but gradients, and how long the parameters are, as they are now."""
         states = self.states
-        found = [[p.data_ptr() for p in self.params]]
+        found = [[p.data_ptr() for p in self.params], [p.numel() for p in self.params]]
         found += [[s[key].data_ptr() for s in states] for key in self.keys]
         if self.counted:
             found.append([s["step"].data_ptr() for s in states])
@@ -198,7 +198,7 @@ class CpuBinding:
         self.addresses = self._current()
         self.slots[:, 0] = self.addresses[0]
         for index in range(len(self.keys)):
-            self.slots[:, 2 + index] = self.addresses[1 + index]
+            self.slots[:, 2 + index] = self.addresses[2 + index]
         for index in range(len(self.cell_keys)):
             self.cells[:, index] = self.addresses[index - len(self.cell_keys)]
 
@@ -227,7 +227,10 @@ class CpuBinding:
         """Addresses of the gradients that the kernel can read where they are."""
         if self.plain:
             dtype = self.grad_dtype
-            return [g.data_ptr() for g in grads if g.dtype is dtype and g.is_contiguous()]
+            both = zip(self.params, grads, strict=True)
+            return [
+                g.data_ptr() for p, g in both if g.dtype is dtype and g.is_contiguous() and p.is_contiguous()
+            ]
         pairs = [(real(p.detach()), real(g)) for p, g in zip(self.params, grads, strict=True)]
         return [
             g.data_ptr()
@@ -282,6 +285,8 @@ class CpuBinding:
         if self.kept:
             for original, copy in self.copies:
                 original.copy_(copy)
+            if self.copies:  # their addresses are nobody's any more
+                self.slots[:, 0] = self.addresses[0]
             self.copies, self.kept = [], []
 
 

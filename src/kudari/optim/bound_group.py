@@ -112,7 +112,8 @@ class BoundGroup:
         state = self.owner.state[p]
         rule = self.owner.rule
         # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
-        counter = state["step"] if rule.counts else torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device="cpu")
+        seen = torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device="cpu")
+        counter = state["step"] if rule.counts else seen
         keys = tuple(s.key for s in self.trace.states)
         return Member(p, state, counter, keys, tuple(s.key for s, _ in self.trace.cells), self.gradient)
 

@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 
-import kudari.optim
 from tests.cpu.optim.conftest import build
 
 
