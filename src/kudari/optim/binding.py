@@ -21,6 +21,7 @@ from kudari.compile.expression import evaluate
 from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
 from kudari.compile.plan import make_plan
 from kudari.compile.program import Float, Program, sum_name
+from kudari.errors import UnsupportedError
 
 Ready = Literal["ready", "staged", "stale"]
 
@@ -91,6 +92,46 @@ def same_layout(a: Tensor, b: Tensor) -> bool:
     return all(i == j or size == 1 for i, j, size in pairs)
 
 
+def fit_states(name: str, p: Tensor, state: dict[str, Any], keys: Sequence[str]) -> None:
+    """Bring states into the layout that the kernel goes through them in: the parameter's, if that is dense.
+
+    They differ after ``model.to(memory_format=...)`` in the middle of a run, or when a checkpoint is loaded.
+
+    Args:
+        name: the optimizer's, for the message.
+        p: the parameter.
+        state: its entry in ``optimizer.state``; values may be replaced.
+        keys: which of them go with ``p`` element by element.
+
+    Raises:
+        UnsupportedError: a state has not the parameter's shape.
+    """
+    like = None
+    for key in keys:
+        value = state[key]
+        if value.shape != p.shape:
+            raise UnsupportedError(
+                f"{name}: state {key!r} has shape {tuple(value.shape)}, its parameter {tuple(p.shape)}.",
+                why="They go together element by element; the parameter or the checkpoint is another one.",
+                fix="Load a checkpoint of this model, or delete optimizer.state[p] to start that state anew.",
+            )
+        if value.stride() == p.stride() and p.is_contiguous():
+            continue
+        like = dense_like(p, value.dtype) if like is None or like.dtype != value.dtype else like
+        if not (is_dense(value) and same_layout(value, like)):
+            state[key] = torch.empty_like(like).copy_(value)
+
+
+def dense_like(p: Tensor, dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor in the layout of a parameter's states: one block, in the parameter's order."""
+    return torch.empty_like(
+        p if is_dense(p) else p.contiguous(),
+        dtype=dtype,
+        memory_format=torch.preserve_format,
+        requires_grad=False,
+    )
+
+
 class CpuBinding:
     """A kernel, the tables it reads, and the tensors behind the addresses in them.
 
@@ -143,9 +184,9 @@ class CpuBinding:
         self.context_address = self.context.ctypes.data
 
     def _current(self) -> list[list[int]]:
-        """Addresses of everything but gradients, as they are now."""
+        """Addresses of everything but gradients, and how long the parameters are, as they are now."""
         states = self.states
-        found = [[p.data_ptr() for p in self.params]]
+        found = [[p.data_ptr() for p in self.params], [p.numel() for p in self.params]]
         found += [[s[key].data_ptr() for s in states] for key in self.keys]
         if self.counted:
             found.append([s["step"].data_ptr() for s in states])
@@ -157,7 +198,7 @@ class CpuBinding:
         self.addresses = self._current()
         self.slots[:, 0] = self.addresses[0]
         for index in range(len(self.keys)):
-            self.slots[:, 2 + index] = self.addresses[1 + index]
+            self.slots[:, 2 + index] = self.addresses[2 + index]
         for index in range(len(self.cell_keys)):
             self.cells[:, index] = self.addresses[index - len(self.cell_keys)]
 
@@ -186,7 +227,10 @@ class CpuBinding:
         """Addresses of the gradients that the kernel can read where they are."""
         if self.plain:
             dtype = self.grad_dtype
-            return [g.data_ptr() for g in grads if g.dtype is dtype and g.is_contiguous()]
+            both = zip(self.params, grads, strict=True)
+            return [
+                g.data_ptr() for p, g in both if g.dtype is dtype and g.is_contiguous() and p.is_contiguous()
+            ]
         pairs = [(real(p.detach()), real(g)) for p, g in zip(self.params, grads, strict=True)]
         return [
             g.data_ptr()
@@ -241,6 +285,8 @@ class CpuBinding:
         if self.kept:
             for original, copy in self.copies:
                 original.copy_(copy)
+            if self.copies:  # their addresses are nobody's any more
+                self.slots[:, 0] = self.addresses[0]
             self.copies, self.kept = [], []
 
 

@@ -22,6 +22,7 @@ from kudari.optim.binding import (
     CpuBinding,
     EagerBinding,
     Member,
+    fit_states,
     own_gradient,
     read_numbers,
     real,
@@ -93,6 +94,7 @@ class BoundGroup:
                     fix="Use an elementwise class such as AdamW for it, or hold it as torch.view_as_real.",
                 )
             fresh = self.owner.init_state(p, group)
+            fit_states(self.owner.rule.name, p, self.owner.state[p], [s.key for s in self.trace.states])
             member = self._member(p, fresh)
             dtypes = (p.dtype, g.dtype, *(member.state[k].dtype for k in member.keys))
             sorts.setdefault((_has_kernel(p, g, member), dtypes), []).append(member)
@@ -110,7 +112,8 @@ class BoundGroup:
         state = self.owner.state[p]
         rule = self.owner.rule
         # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
-        counter = state["step"] if rule.counts else torch.tensor(0.0 if fresh else 1.0)
+        seen = torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device="cpu")
+        counter = state["step"] if rule.counts else seen
         keys = tuple(s.key for s in self.trace.states)
         return Member(p, state, counter, keys, tuple(s.key for s, _ in self.trace.cells), self.gradient)
 

@@ -109,13 +109,7 @@ def _take(param: Tensor, key: str, value: Any) -> Any:
         return value.detach().to(device="cpu", dtype=torch.float32, copy=True).reshape(())
     if not (value.is_floating_point() or value.is_complex()):
         return value.detach().to(device=param.device, copy=True)
-    wide = state_dtype(param.dtype)
-    taken = value.detach().to(device=param.device, dtype=wide, copy=True)
-    if taken.shape == param.shape:
-        # The layout the kernel wants is the parameter's, whatever the checkpoint had.
-        like = torch.empty_like(param, dtype=wide, memory_format=torch.preserve_format)
-        return taken if taken.stride() == like.stride() else like.copy_(taken)
-    return taken
+    return value.detach().to(device=param.device, dtype=state_dtype(param.dtype), copy=True)
 
 
 def _take_number(value: Any) -> Tensor:

@@ -13,7 +13,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from kudari.compile.notation import Rule, State
 from kudari.optim import hypers, loading
-from kudari.optim.binding import add_up_model_sums, is_dense, real
+from kudari.optim.binding import add_up_model_sums, dense_like, real
 from kudari.optim.bound_group import BoundGroup
 
 _T = TypeVar("_T")
@@ -175,7 +175,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         state = self.state[p]
         fresh = True
         if self.rule.counts and state.get("step") is None:
-            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
         for declared in self.rule.active_states(group):
             if state.get(declared.key) is not None:
                 fresh = False
@@ -190,13 +190,8 @@ def _first_value(declared: State, p: Tensor, group: Mapping[str, Any]) -> Tensor
     if isinstance(start, str):
         start = group.get(start, start)
     if declared.scalar:
-        return torch.full((), float(start), dtype=torch.float64)
-    state = torch.zeros_like(
-        p if is_dense(p) else p.contiguous(),
-        dtype=loading.state_dtype(p.dtype),
-        memory_format=torch.preserve_format,
-        requires_grad=False,
-    )
+        return torch.full((), float(start), dtype=torch.float64, device="cpu")
+    state = dense_like(p, loading.state_dtype(p.dtype)).zero_()
     if start == "copy":
         return state.copy_(p.detach())
     if start != "zeros":
