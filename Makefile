@@ -28,6 +28,11 @@ $(VENV)/test: $(VENV)/train
 	@$(INSTALL) -e '.[train,test]'
 	@touch $@
 
+$(VENV)/bench: $(VENV)/train
+	@echo "Installing other packages' optimizers, to be timed beside ours ..."
+	@$(INSTALL) -e '.[train,bench]'
+	@touch $@
+
 setup: $(VENV)/train ## create .venv and install Kudari with its pinned dependencies
 
 demo: $(VENV)/train ## train on real handwritten digits; ends with where the report is
@@ -49,8 +54,9 @@ house: $(VENV)/test ## imports only go down the layers
 stubs: $(VENV)/test ## write optim/__init__.pyi from the rules
 	@$(BIN)/python tools/make_stubs.py
 
-bench-step: $(VENV)/train ## time of an optimizer step against torch, as ratios
+bench-step: $(VENV)/bench ## time of a step of every optimizer against torch and others, as ratios
 	@$(BIN)/python benchmarks/bench_step.py
+	@$(BIN)/python benchmarks/bench_rules.py
 
 bench-loop: $(VENV)/train ## time of a training step against a plain loop, as ratios
 	@$(BIN)/python benchmarks/bench_loop.py
