@@ -2,23 +2,23 @@
 
     make bench-step
     python benchmarks/bench_rules.py --only Lion LAMB --repeats 9
-    python benchmarks/bench_rules.py --write      # docs/performance.md and its picture
+    python benchmarks/bench_rules.py --json figures.json && python tools/make_performance.py figures.json
 
-64M float32 parameters in 16 matrices. "Share" is the bytes a step must move (each array once in every pass of the
-cheapest plan) per second, over those of an in-place ``x.mul_(c)`` of as many elements. Contestants take turns; every
-ratio is a median over turns of two times measured one after the other. Then 500 tensors of 1,000 elements.
+64M float32 parameters in 16 matrices. "Share" is the bytes a step must move (each array once in every pass of
+the cheapest plan) per second, over those of an in-place ``x.mul_(c)`` of as many elements. Contestants take
+turns; every ratio is a median over turns of two times measured one after the other. Then 500 tensors of 1,000.
 Optimizers that multiply matrices are timed on 8 matrices of 512 x 1024, against their rivals alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import os
 import platform
 import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,12 +26,10 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from bench_step import parameters, race, ratio
-from rivals import TORCH_FUSES, rivals
-
 import kudari.optim
+from bench_step import parameters, race, ratio
 from kudari.optim.describe import describe
+from rivals import TORCH_FUSES, rivals
 
 LARGE = [(2048, 2048)] * 16
 SMALL = [(1000,)] * 500
@@ -102,7 +100,7 @@ def measure(name: str, repeats: int) -> Row:
     if rival:
         steps[rival] = rivals(name)[0][rival](params).step
     x = torch.randn(sum(p.numel() for p in params))
-    steps["mul_"] = lambda: x.mul_(1.0000001)
+    steps["mul_"] = functools.partial(x.mul_, 1.0000001)
     # Ten steps of a matrix optimizer hold one renewal of its factors.
     times = race(steps, repeats, 10 if matrices else 1)
     size = 0 if matrices else describe(kudari.optim.get(name).rule, options(name)).bytes_per_parameter
@@ -151,7 +149,7 @@ def line(row: Row) -> str:
     )
     missed = "; ".join(verdicts(row))
     return (
-        f"{row.name:18} {row.bytes or '-':>4} {share}  {row.ours_ms:8.1f} {rival:42} {row.small_ms:7.2f} "
+        f"{row.name:18} {row.bytes or '-':>4} {share}  {row.ours_ms:8.1f} {rival:38} {row.small_ms:7.2f} "
         f"{row.small_ratio:6.2f}  {'MISSED: ' + missed if missed else 'holds'}"
     )
 

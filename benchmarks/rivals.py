@@ -1,7 +1,7 @@
 """The same optimizers in other packages: what our step is timed against.
 
-Every entry is a function from parameters to an optimizer of theirs, at their defaults but for what makes the work
-comparable (SGD with momentum, warmup left out). Packages that are not installed are left out and named.
+Every entry is a function from parameters to an optimizer of theirs, at their defaults but for what makes the
+work comparable (SGD with momentum). Packages that are not installed are left out and named.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 Maker = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
 
-# Optimizers that torch has a fused C++ kernel for on the CPU; for others we must be 3 times faster than anybody.
+# Optimizers that torch has a fused C++ kernel for on the CPU; others must be 3 times faster than anybody's.
 TORCH_FUSES = ("SGD", "Adagrad", "Adam", "AdamW")
 
 _TORCH = (
