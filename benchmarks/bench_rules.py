@@ -6,8 +6,8 @@
 
 64M float32 parameters in 16 matrices. "Share" is the bytes a step must move (each array once in every pass of
 the cheapest plan) per second, over those of an in-place ``x.mul_(c)`` of as many elements. Contestants take
-turns; every ratio is a median over turns of two times measured one after the other. Then 500 tensors of 1,000.
-Optimizers that multiply matrices are timed on 8 matrices of 512 x 1024, against their rivals alone.
+turns; every ratio is a median over turns of two times measured one after the other. Then 500 tensors of 1,000
+elements. Optimizers that multiply matrices are timed on 8 matrices of 512 x 1024, against their rivals alone.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def line(row: Row) -> str:
     )
     missed = "; ".join(verdicts(row))
     return (
-        f"{row.name:18} {row.bytes or '-':>4} {share}  {row.ours_ms:8.1f} {rival:38} {row.small_ms:7.2f} "
+        f"{row.name:18} {row.bytes or '-':>4} {share}  {row.ours_ms:8.1f} {rival:37} {row.small_ms:7.2f} "
         f"{row.small_ratio:6.2f}  {'MISSED: ' + missed if missed else 'holds'}"
     )
 
@@ -174,10 +174,8 @@ def main() -> None:
     if missing:
         print(f"Not installed, hence not raced: {', '.join(missing)}. make bench-step installs them.")
     print(machine())
-    print("                           64M parameters in 16 matrices                            500 x 1,000")
-    print(
-        "optimizer          byte share        ms   rival's  faster  rival                      ms  /AdamW fused"
-    )
+    print("                           64M parameters in 16 matrices                     500 x 1,000")
+    print("optimizer          byte share        ms   rival's  faster  rival               ms  /AdamW fused")
     rows = []
     for name in names:
         rows.append(measure(name, chosen.repeats))

@@ -62,7 +62,7 @@ def _bar(top: int, height: int, share: float, kind: str, label: str) -> str:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown, one line an optimizer."""
     lines = [
-        "| optimizer | bytes | ms | share | fastest other | ms | times as fast | 500 x 1K, ms | of AdamW fused |",
+        "| optimizer | bytes | ms | share | fastest other | ms | times | 500 x 1K, ms | of fused AdamW |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
@@ -84,23 +84,23 @@ def page(figures: dict[str, Any]) -> str:
     multiplying = [r for r in figures["rows"] if not r["bytes"]]
     return f"""# How fast is a step?
 
-An elementwise optimizer cannot be faster than memory: it must read the parameter, the gradient and its states,
-and write back what changed. The "share" compares the bytes that the step has to move, per second, with those of
-an in-place `x.mul_(c)` over as many numbers, measured by turns in the same process. Above 1 is possible because
-several streams at once load memory better than one.
+An elementwise optimizer cannot be faster than memory: it must read the parameter, the gradient and its
+states, and write back what changed. The "share" compares the bytes that the step has to move, per second,
+with those of an in-place `x.mul_(c)` over as many numbers, measured by turns in the same process. Above 1 is
+possible because several streams at once load memory better than one.
 
 ![Share of the memory bandwidth](images/performance.svg)
 
 {table(waiting)}
 
-64M float32 parameters in 16 matrices; "bytes" are read and written for each parameter. Optimizers that multiply
-matrices, on 8 matrices of 512 x 1024, time of ten steps:
+64M float32 parameters in 16 matrices; "bytes" are read and written for each parameter; "times" is how many
+times as long the other takes. Optimizers that multiply matrices, on 8 matrices of 512 x 1024, ten steps:
 
 {table(multiplying)}
 
 {figures["machine"]}. Written by `python benchmarks/bench_rules.py --json figures.json` and
-`python tools/make_performance.py figures.json`; `make bench-step` prints the same table for your machine. The log
-of all measurements, failures included, is [log.md](log.md).
+`python tools/make_performance.py figures.json`; `make bench-step` prints the same table for your machine.
+The log of all measurements, failures included, is [log.md](log.md).
 """
 
 
