@@ -96,6 +96,19 @@ def contestants(work: Workload) -> Steps:
     return steps
 
 
+def clipped() -> Steps:
+    """The large step with the gradient's norm held to 1, inside ours and beside torch's."""
+    params = parameters(WORKLOADS["large"].shapes)
+    theirs = torch.optim.AdamW(params, fused=True)
+
+    def beside() -> None:
+        torch.nn.utils.clip_grad_norm_(params, 1.0)
+        theirs.step()
+
+    ours = kudari.optim.fuse(kudari.optim.AdamW(params), clip_norm=1.0)
+    return {"kudari": ours.step, "torch fused": beside}
+
+
 def verdict(found: float, limit: float, at_least: bool = False) -> str:
     """The figure beside its limit."""
     good = found >= limit if at_least else found <= limit
@@ -117,6 +130,8 @@ def report(key: str, repeats: int, threads: int) -> None:
     if "mul_" in times:
         share = (28 / 8) * ratio(times, "mul_", "kudari")
         print(f"  share of bandwidth:  {share:.3f}   {verdict(share, 0.85, at_least=True)}")
+        found = ratio(race(clipped(), repeats, 1), "kudari", "torch fused")
+        print(f"  clipped to a norm, ours inside the step / theirs beside it: {found:.3f}")
 
 
 def main() -> None:

@@ -24,6 +24,10 @@ from kudari.optim.catalogue import names as names
 from kudari.optim.catalogue import rules as rules
 from kudari.optim.describe import Description as Description
 from kudari.optim.describe import describe as describe
+from kudari.optim.fused import averaged as averaged
+from kudari.optim.fused import fuse as fuse
+from kudari.optim.fused import grad_norm as grad_norm
+from kudari.optim.release import GradientRelease as GradientRelease
 from kudari.optim.groups import Assignment as Assignment
 from kudari.optim.groups import assign as assign
 from kudari.optim.groups import groups as groups

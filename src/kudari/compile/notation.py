@@ -167,6 +167,7 @@ class Rule:
         positional: torch's common keywords that its class also takes by position, after the rule's own.
         formulas: (name, function) of formulas beside the step, over the same states and numbers; their
             arguments are any of the step's, by name. One without ``g`` is for tensors that have a state.
+        clears: whether the step may give ``g`` a new value; only :mod:`kudari.compile.extend` asks for it.
     """
 
     name: str
@@ -185,6 +186,7 @@ class Rule:
     sparse: bool = False
     positional: tuple[str, ...] = ()
     formulas: tuple[tuple[str, Callable[..., Step]], ...] = ()
+    clears: bool = False
 
     @property
     def declared(self) -> tuple[Hyper | Option, ...]:

@@ -66,7 +66,8 @@ def split(outputs: Outputs, sizes: Mapping[str, int]) -> tuple[RawPass, ...]:
     if not sums:
         return (RawPass(outputs, (), 0),)
     early = {e: level[e] - 1 for e in sums}
-    choices = [range(last, level[e] - 1, -1) for _, e in outputs]
+    # A constant, as where a gradient is cleared, is nothing to be read back: it is stored at the end.
+    choices = [range(last, last - 1 if e.op == "const" else level[e] - 1, -1) for _, e in outputs]
     plans = [
         _plan(outputs, summed, last, stored)
         for summed in (_latest(sums, last), early)

@@ -94,7 +94,7 @@ def trace(
     return Trace(
         name=rule.name,
         states=tensors,
-        outputs=tuple((n, step.new[n]) for n in ("p", *(s.name for s in tensors)) if n in step.new),
+        outputs=tuple((n, step.new[n]) for n in ("p", *(s.name for s in tensors), "g") if n in step.new),
         names=tuple((k, v) for k, v in names if v.op != "hyper"),
         hypers=(*numbers, *(["grad_scale"] if unscale else []), *(["t"] if "t" in taken else [])),
         cells=tuple((s, step.new.get(s.name, inputs[s.name])) for s in active if s.scalar),
@@ -113,8 +113,8 @@ def _check(rule: Rule, step: Step, active: tuple[State, ...], formula: str) -> N
             f"{rule.name} returned {type(step).__name__}, not a Step.",
             fix="Return Step(p=new_p, m=new_m): the new value of every tensor that changes.",
         )
-    kept = {s.name for s in active} | {r.name for r in rule.running}
-    if "g" in step.new:
+    kept = {s.name for s in active} | {r.name for r in rule.running} | ({"g"} if rule.clears else set())
+    if "g" in step.new and not rule.clears:
         raise RuleError(
             f"{rule.name} returns a new value for g.",
             why="The gradient belongs to the caller, who may read it after the step.",

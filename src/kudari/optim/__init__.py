@@ -3,9 +3,11 @@
 from kudari.optim.bound_group import EagerFallbackWarning
 from kudari.optim.catalogue import CLASSES, get, names, rules
 from kudari.optim.describe import Description, describe
+from kudari.optim.fused import averaged, fuse, grad_norm
 from kudari.optim.groups import Assignment, assign, groups
 from kudari.optim.make import make_class
 from kudari.optim.optimizer import RuleOptimizer
+from kudari.optim.release import GradientRelease
 
 globals().update(CLASSES)
 
@@ -13,10 +15,14 @@ __all__ = [
     "Assignment",
     "Description",
     "EagerFallbackWarning",
+    "GradientRelease",
     "RuleOptimizer",
     "assign",
+    "averaged",
     "describe",
+    "fuse",
     "get",
+    "grad_norm",
     "groups",
     "make_class",
     "names",

@@ -150,7 +150,8 @@ class CpuBinding:
         self.keys, self.cell_keys = members[0].keys, members[0].cells
         self.counted = "step" in members[0].state
         self.grad_dtype = grad_dtype
-        self.moves = any("p" in part.writes for part in program.passes)
+        written = {name for part in program.passes for name in part.writes}
+        self.moves, self.clears = "p" in written, "g" in written
         # Where every parameter is plainly contiguous and real, one comparison of addresses is enough.
         self.plain = all(p.is_contiguous() and not p.is_complex() for p in self.params)
         self.plan = make_plan([real(p).numel() for p in self.params])
@@ -256,7 +257,9 @@ class CpuBinding:
                 p = self.copies[-1][1]
                 self.slots[row, 0] = p.data_ptr()
             if not (is_dense(g) and same_layout(p, g)):
-                g = torch.empty_like(p, dtype=g.dtype).copy_(g)
+                found, g = g, torch.empty_like(p, dtype=g.dtype).copy_(g)
+                if self.clears:
+                    self.copies.append((found, g))
             self.kept.append(g)
             self.slots[row, 1] = g.data_ptr()
         self.grad_addresses = []
@@ -282,6 +285,8 @@ class CpuBinding:
         """Tell autograd that the parameters have changed, and write copies back."""
         if self.moves:
             torch.autograd.graph.increment_version(self.params)
+        if self.clears:
+            torch.autograd.graph.increment_version([p.grad for p in self.params if p.grad is not None])
         if self.kept:
             for original, copy in self.copies:
                 original.copy_(copy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kudari.compile.cpu import compile_cpu
 from kudari.compile.expression import evaluate
+from kudari.compile.extend import Extras, extend
 from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
 from kudari.compile.trace import Trace, trace
@@ -57,8 +58,10 @@ class BoundGroup:
         self.owner, self.unscale, self.gradient = owner, unscale, gradient
         self.params = list(group["params"])
         self.config = self._config(group)
+        self.extras = Extras() if formula else Extras.of(group)
+        self.rule = extend(owner.rule, self.extras)
         self.trace: Trace = trace(
-            owner.rule, group, maximize=bool(group["maximize"]), unscale=unscale, formula=formula
+            self.rule, group, maximize=bool(group["maximize"]), unscale=unscale, formula=formula
         )
         self.names = [
             (name.partition("[")[0], int(name.partition("[")[2][:-1]) if "[" in name else None)
@@ -73,6 +76,7 @@ class BoundGroup:
     def _config(self, group: dict[str, Any]) -> tuple[Any, ...]:
         """Everything about a group that decides the program; a few look-ups, since every step asks."""
         found: tuple[Any, ...] = self.owner._options(group)
+        found += (group.get("clip_norm") is None, group.get("ema_decay") is None, group.get("zero_grad"))
         if self.owner._switches:
             found += tuple([bool(group[key]) for key in self.owner._switches])
         if self.owner._optional:
@@ -86,14 +90,15 @@ class BoundGroup:
             g = self.gradient(p)
             if g is None or p.numel() == 0:
                 continue
-            _check_gradient(self.owner.rule, p, g, group)
+            _check_gradient(self.rule, p, g, group)
             if p.is_complex() and self.owner._couples:
                 raise UnsupportedError(
                     f"{self.owner.rule.name} cannot update a complex parameter (shape {tuple(p.shape)}).",
                     why="Its norms are defined for real tensors only.",
                     fix="Use an elementwise class such as AdamW for it, or hold it as torch.view_as_real.",
                 )
-            fresh = self.owner.init_state(p, group)
+            fresh = self.owner.init_state(p, group, self.rule)
+            _refuse_average(self.rule, p, self.owner.state[p])
             fit_states(self.owner.rule.name, p, self.owner.state[p], [s.key for s in self.trace.states])
             member = self._member(p, fresh)
             dtypes = (p.dtype, g.dtype, *(member.state[k].dtype for k in member.keys))
@@ -110,7 +115,7 @@ class BoundGroup:
 
     def _member(self, p: Tensor, fresh: bool) -> Member:
         state = self.owner.state[p]
-        rule = self.owner.rule
+        rule = self.rule
         # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
         seen = torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device="cpu")
         counter = state["step"] if rule.counts else seen
@@ -177,11 +182,26 @@ def _check_gradient(rule: Rule, p: Tensor, g: Tensor, group: dict[str, Any]) -> 
             why="Its moments change for every element at every step.",
             fix="Use SGD or Adagrad for these tensors, or make the layer's sparse=False.",
         )
+    if rule.clears:
+        raise UnsupportedError(
+            f"{rule.name}: zero_grad=True does not go with a sparse gradient.",
+            fix="Call fuse(optimizer) without zero_grad, and optimizer.zero_grad() after the step.",
+        )
     if group["weight_decay"]:
         raise UnsupportedError(
             f"{rule.name}: weight_decay={group['weight_decay']} does not go with a sparse gradient.",
             why="Decay reaches every element, so nothing would be sparse about the step.",
             fix="Put these tensors into a group with weight_decay=0.",
+        )
+
+
+def _refuse_average(rule: Rule, p: Tensor, state: Mapping[str, Any]) -> None:
+    average = state.get("ema")
+    if average is not None and average.numel() and average.data_ptr() == p.data_ptr():
+        raise UnsupportedError(
+            f"{rule.name} cannot step inside `with averaged(optimizer)`.",
+            why="The parameters are their averages there; the step would write to both at once.",
+            fix="Leave the `with` before training goes on.",
         )
 
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from kudari.compile.extend import CLIP, DECAY
 from kudari.compile.notation import Hyper, Rule
 from kudari.errors import HyperError, did_you_mean
 
@@ -60,7 +61,9 @@ def check(rule: Rule, group: Mapping[str, Any]) -> None:
         HyperError: naming class, parameter, value and allowed range.
     """
     for declared in rule.hypers:
-        _check_hyper(rule, declared, group[declared.name])
+        check_hyper(rule, declared, group[declared.name])
+    for extra in (CLIP, DECAY):
+        check_hyper(rule, extra, group.get(extra.name))
     for choice in rule.options:
         if group[choice.name] not in choice.choices:
             allowed = " or ".join(map(repr, choice.choices))
@@ -76,7 +79,8 @@ def check(rule: Rule, group: Mapping[str, Any]) -> None:
             raise HyperError(f"{rule.name}: {message}")
 
 
-def _check_hyper(rule: Rule, declared: Hyper, value: Any) -> None:
+def check_hyper(rule: Rule, declared: Hyper, value: Any) -> None:
+    """Check one value; see :func:`check`."""
     if value is None and declared.optional:
         return
     if isinstance(declared.default, tuple):

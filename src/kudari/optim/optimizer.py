@@ -170,13 +170,13 @@ class RuleOptimizer(torch.optim.Optimizer):
             bound.prepare_first(group, None)
             bound.run()
 
-    def init_state(self, p: Tensor, group: dict[str, Any]) -> bool:
-        """Give a tensor the states it lacks; True if it had none of the rule's own."""
+    def init_state(self, p: Tensor, group: dict[str, Any], rule: Rule) -> bool:
+        """Give a tensor the states of a rule that it lacks; True if it had none of them."""
         state = self.state[p]
         fresh = True
-        if self.rule.counts and state.get("step") is None:
+        if rule.counts and state.get("step") is None:
             state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
-        for declared in self.rule.active_states(group):
+        for declared in rule.active_states(group):
             if state.get(declared.key) is not None:
                 fresh = False
                 continue
