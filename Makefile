@@ -51,8 +51,9 @@ types: $(VENV)/test ## strict type checking of the package
 house: $(VENV)/test ## imports only go down the layers
 	@$(BIN)/lint-imports --no-cache
 
-stubs: $(VENV)/test ## write optim/__init__.pyi from the rules
+stubs: $(VENV)/test ## write optim/__init__.pyi and docs/optimizers.md from the rules
 	@$(BIN)/python tools/make_stubs.py
+	@$(BIN)/python tools/make_optimizer_page.py
 
 bench-step: $(VENV)/bench ## time of a step of every optimizer against torch and others, as ratios
 	@$(BIN)/python benchmarks/bench_step.py

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,8 +44,9 @@ o = kudari.optim.AdamW([p]); o.step(); o.zero_grad(); o.load_state_dict(o.state_
     assert "torch._dynamo" not in loaded(code)
 
 
-def test_the_stubs_are_what_the_rules_say():
+@pytest.mark.parametrize("tool", ["make_stubs.py", "make_optimizer_page.py"])
+def test_what_is_made_from_the_rules_says_what_they_say(tool):
     done = subprocess.run(
-        [sys.executable, ROOT / "tools/make_stubs.py", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "tools" / tool, "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
