@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from kudari.optim import RuleOptimizer
 from kudari.train.backward import Backward, choose_backward
 from kudari.train.feeds import Batch
 from kudari.train.losses import Loss
@@ -37,6 +38,10 @@ class Stepper:
         self.last: tuple[Tensor, Tensor] | None = None
         """Outputs and targets of the newest micro-batch."""
         self._model, self._loss, self._clip_norm, self._precision = model, loss, clip_norm, precision
+        if clip_norm is not None and isinstance(optimizer, RuleOptimizer):
+            for group in optimizer.param_groups:  # its own step clips; see kudari.optim.fuse
+                group["clip_norm"] = clip_norm
+            self._clip_norm = None
         self._update, self._write_rate = optimizer.step, rate.write
         self._norm: Tensor | None = None
         self._backward: Backward | None = None
