@@ -43,7 +43,7 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_text():
     ("line", "expected"),
     [
         ("epoch: 3", "epoch: is not a key of a configuration. Did you mean 'epochs'?"),
-        ("lr: 1e-3", "lr: is not a key of a configuration. Did you mean 'optimizer.lr'?"),
+        ("widths: [3]", "widths: is not a key of a configuration. Did you mean 'model.widths'?"),
         ("zzz: 1", "zzz: is not a key of a configuration. Keys: data, model, loss"),
         ("model: {width: 8, widht: 8}", "model.widht: is not a key of model. Did you mean 'width'?"),
         ("epochs: 0", "epochs: is 0; it must be a whole number of 1 or more"),

@@ -139,6 +139,28 @@ def test_the_short_form_of_a_block_replaces_all_of_it():
     assert kept == {"optimizer": {"name": "lion", "momentum": 0.9}}
 
 
+def test_the_learning_rate_needs_no_block_around_it():
+    source = read_text("lr: 1e-3\noptimizer: lion\nweight_decay: 0", "f.yaml")
+    assert source.values == {"optimizer": {"name": "lion", "lr": 1e-3, "weight_decay": 0}}
+    assert source.place(("optimizer", "lr")) == "f.yaml:1"
+    changed = override(source, ["lr=2e-3"])
+    assert changed.values["optimizer"] == {"name": "lion", "lr": 2e-3, "weight_decay": 0}
+    assert changed.place(("optimizer", "lr")) == COMMAND_LINE
+
+
+def test_the_order_of_assignments_makes_no_difference():
+    source = read_text("optimizer: {name: sgd, momentum: 0.9}", "f.yaml")
+    for words in (["lr=1", "optimizer=lion"], ["optimizer=lion", "lr=1"]):
+        assert override(source, words).values["optimizer"] == {"name": "lion", "lr": 1}
+
+
+def test_a_learning_rate_in_both_places_is_refused_with_both():
+    [problem] = problems("optimizer:\n  lr: 1\nlr: 2")
+    assert problem == "f.yaml:3: lr: is written twice, also as optimizer.lr at f.yaml:2. Keep one of them."
+    [problem] = override(read_text("", "f.yaml"), ["lr=1", "optimizer.lr=2"]).problems
+    assert "optimizer.lr: is given twice" in str(problem)
+
+
 def test_overriding_leaves_the_source_as_it_was():
     source = read_text("a: {b: [1]}\n", "f")
     override(source, ["a.b=2", "c=3"])

@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
         screen.stream.flush()
     result = training.train(prepared, folder, resume=resume, progress=not args.quiet)
     # Nobody has 8x8 pictures at hand to predict: after the built-in data, another optimizer is the next step.
-    following = "kudari train optimizer=lion" if prepared.config.data.path == "digits" else ""
+    other = "adamw" if prepared.config.optimizer.name == "lion" else "lion"
+    following = f"kudari train optimizer={other}" if prepared.config.data.path == "digits" else ""
     _conclude(args, screen, result, following)
     return STATUS[result.status]
 

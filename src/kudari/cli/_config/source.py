@@ -23,6 +23,8 @@ COMMAND_LINE = "command line"
 
 # `data: digits` is short for `data: {path: digits}`; setting the short form replaces the whole block.
 SHORTHANDS: Mapping[str, str] = {"data": "path", "model": "name", "optimizer": "name", "loss": "name"}
+# What everyone sets first need not say that it is the optimizer's: `lr: 1e-3` is `optimizer: {lr: 1e-3}`.
+ALIASES: Mapping[str, KeyPath] = {key: ("optimizer", key) for key in ("lr", "weight_decay")}
 
 _CORE = (
     ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", "~nN\0"),
@@ -256,6 +258,16 @@ def _expand_shorthands(source: Source) -> None:
         if (block,) in source.places and value is not None and not isinstance(value, dict):
             source.values[block] = {key: value}
             source.places[(block, key)] = source.places[(block,)]
+    for alias, path in ALIASES.items():
+        if (alias,) not in source.places:
+            continue
+        place, value = source.places[(alias,)], source.values[alias]
+        source.remove((alias,))
+        if source.has(path):
+            message = f"is written twice, also as {dotted(path)} at {source.place(path)}. Keep one of them."
+            source.problems.append(Problem(alias, message, place))
+        else:
+            _set(source, path, value, place)
 
 
 def parse_value(text: str) -> Any:
@@ -283,9 +295,9 @@ def override(source: Source, assignments: Iterable[str]) -> Source:
     another optimizer do not stay behind; ``optimizer.name=lion`` changes that one key.
     """
     result, given = source.copy(), set()
-    for text in assignments:
+    for text in sorted(assignments, key=_is_more_than_a_name):
         key, equals, raw = text.partition("=")
-        path: KeyPath = tuple(key.strip().split("."))
+        path: KeyPath = ALIASES.get(key.strip()) or tuple(key.strip().split("."))
         if not equals or not all(path):
             message = (
                 "is not understood. Settings are written key=value, such as epochs=20 or optimizer.lr=1e-3."
@@ -302,26 +314,31 @@ def override(source: Source, assignments: Iterable[str]) -> Source:
             problems = (Problem(dotted(path), p.message, COMMAND_LINE) for p in error.problems)
             result.problems.extend(problems)
             continue
-        _set(result, path, value)
+        _set(result, path, value, COMMAND_LINE)
     return result
 
 
-def _set(source: Source, path: KeyPath, value: Any) -> None:
+def _is_more_than_a_name(assignment: str) -> bool:
+    """Blocks by their short form come first: they replace what the others set."""
+    return assignment.partition("=")[0].strip() not in SHORTHANDS
+
+
+def _set(source: Source, path: KeyPath, value: Any, place: str) -> None:
     parent: Any = source.values
     for depth, part in enumerate(path[:-1], start=1):
         if not isinstance(parent.get(part), dict):
             parent[part] = {}
-            source.places[path[:depth]] = COMMAND_LINE
+            source.places[path[:depth]] = place
         parent = parent[part]
     source.remove(path)
     if len(path) == 1 and path[0] in SHORTHANDS and value is not None and not isinstance(value, dict):
         value = {SHORTHANDS[str(path[0])]: value}
     parent[path[-1]] = value
-    _mark(source, path, value)
+    _mark(source, path, value, place)
 
 
-def _mark(source: Source, path: KeyPath, value: Any) -> None:
-    source.places[path] = COMMAND_LINE
+def _mark(source: Source, path: KeyPath, value: Any, place: str) -> None:
+    source.places[path] = place
     if isinstance(value, dict):
         for key, child in value.items():
-            _mark(source, (*path, key), child)
+            _mark(source, (*path, key), child, place)
