@@ -208,27 +208,34 @@ def _off(a: Tensor, b: Tensor, first: Tensor, share: float, steps: int) -> str:
 
 
 def nonfinite(subject: Subject) -> Iterator[str]:
-    """A NaN in a gradient shows in its parameter and does not spread to other tensors."""
+    """A NaN in a gradient shows in its parameter; neither it nor an infinity spreads to other tensors."""
     for case in subject.cases:
-        shape = (40,) if subject.elementwise(case) else (5, 8)
-        a, b, twin = (torch.nn.Parameter(torch.ones(shape)) for _ in range(3))
-        together, alone = subject.build([a, b], case), subject.build([twin], case)
-        try:
-            for step in range(3):
-                for p in (a, b, twin):
-                    p.grad = gradients(step, [shape])[0]
-                if step == 1 and a.grad is not None:
-                    a.grad.view(-1)[17] = torch.nan
-                subject.step(together, step)
-                subject.step(alone, step)
-        except KudariError:
-            continue  # matrix classes may refuse
-        if not bool(a.detach().view(-1)[17].isnan()):
-            yield f"{label(case)}: a NaN in the gradient does not show in the parameter"
-        if not subject.over_model(case) and not torch.equal(b.detach(), twin.detach()):
-            yield f"{label(case)}: a NaN in one tensor changes another one"
-        if subject.elementwise(case) and int(a.detach().isnan().sum()) != 1:
-            yield f"{label(case)}: a NaN in one element shows in others"
+        for bad in (torch.nan, torch.inf):
+            try:
+                a, b, twin = _with_a_bad_number(subject, case, bad)
+            except KudariError:
+                continue  # matrix classes may refuse
+            if bad is torch.nan and not bool(a.view(-1)[17].isnan()):
+                yield f"{label(case)}: a NaN in the gradient does not show in the parameter"
+            if not subject.over_model(case) and not torch.equal(b, twin):
+                yield f"{label(case)}: {bad} in one tensor changes another one"
+            if subject.elementwise(case) and int((~a.isfinite()).sum()) > 1:
+                yield f"{label(case)}: {bad} in one element shows in others"
+
+
+def _with_a_bad_number(subject: Subject, case: Case, bad: float) -> list[Tensor]:
+    """Two tensors after steps of which one had a bad number in the first one, and the second one alone."""
+    shape = (5, 8)
+    params = [torch.nn.Parameter(torch.ones(shape)) for _ in range(3)]
+    optimizers = [subject.build(params[:2], case), subject.build(params[2:], case)]
+    for step in range(3):
+        for p in params:
+            p.grad = gradients(step, [shape])[0]
+        if step == 1 and params[0].grad is not None:
+            params[0].grad[2, 1] = bad
+        for optimizer in optimizers:
+            subject.step(optimizer, step)
+    return [p.detach() for p in params]
 
 
 CLAIMS = (oracle, backends, float32, low_precision, effect, sizes, nonfinite)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,7 @@ from torch import Tensor
 
 from kudari.compile.notation import Hyper, Rule
 from kudari.errors import KudariError
-from kudari.optim import hypers
-from kudari.optim.bound_group import EagerFallbackWarning
+from kudari.optim import bound_group, hypers
 from kudari.optim.describe import defaults, program
 from kudari.optim.optimizer import RuleOptimizer
 
@@ -163,12 +163,17 @@ def start(shapes: Shapes, dtype: torch.dtype = torch.float64, seed: int = 0) -> 
 
 def gradients(step: int, shapes: Shapes) -> list[Tensor]:
     """The same float32 numbers for everybody: sizes from 1e-3 to 10, one in ten exactly zero."""
+    return [g.clone() for g in _gradients(step, tuple(shapes))]
+
+
+@functools.lru_cache(maxsize=512)
+def _gradients(step: int, shapes: Shapes) -> tuple[Tensor, ...]:
     gen = torch.Generator().manual_seed(1000 + step)
     found = []
     for s in shapes:
         size = 10.0 ** torch.randint(-3, 2, s, generator=gen)
         found.append(torch.randn(s, generator=gen) * size * (torch.rand(s, generator=gen) > 0.1))
-    return found
+    return tuple(found)
 
 
 def plain(p: Tensor) -> Tensor:
@@ -228,7 +233,11 @@ def legal(rule: Rule, case: Case) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the remark that a step is taken by plain torch operations."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", EagerFallbackWarning)
-        yield
+    """Without the remark that plain torch operations take a step; a later step may still make it."""
+    said = set(bound_group._said)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", bound_group.EagerFallbackWarning)
+            yield
+    finally:
+        bound_group._said.intersection_update(said)

@@ -1,5 +1,7 @@
 """Configurations every numeric claim is tried on: each option at least once, decay never zero by accident."""
 
+import torch
+
 CASES = [
     ("SGD", {"lr": 0.1}),
     ("SGD", {"lr": 0.1, "weight_decay": 0.05}),
@@ -50,6 +52,7 @@ CASES = [
     ("SophiaG", {"lr": 0.01}),
     ("SophiaG", {"lr": 0.01, "betas": (0.8, 0.95), "rho": 0.1, "weight_decay": 0.3, "eps": 0.5, "bs": 16}),
     ("SophiaH", {"lr": 0.01, "eps": 0.5}),
+    ("SophiaH", {"lr": 0.01, "betas": (0.8, 0.95), "rho": 0.1, "weight_decay": 0.3, "eps": 0.5}),
     ("ScheduleFreeSGD", {"lr": 0.01}),
     ("ScheduleFreeSGD", {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.1, "warmup_steps": 7, "r": 0.5,
                          "weight_lr_power": 1.0}),
@@ -76,6 +79,10 @@ IDS = [f"{name}-{'-'.join(f'{k}={v}' for k, v in kw.items()) or 'defaults'}" for
 # The last case of each class has most of its options on; claims that do not depend on them are tried there.
 ONE_EACH = list({name: (name, kw) for name, kw in CASES}.values())
 ONE_EACH_IDS = [name for name, _ in ONE_EACH]
+
+# Those that torch has too, with torch's options.
+IN_TORCH = [(name, kw) for name, kw in CASES if hasattr(torch.optim, name) and "cautious" not in kw]
+IN_TORCH_IDS = [i for (name, kw), i in zip(CASES, IDS, strict=True) if (name, kw) in IN_TORCH]
 
 # How near float64 is to torch, relative to the distance moved. torch keeps NAdam's product of momenta in
 # float32, which costs up to 5e-9 (most seen here 1.7e-9).
