@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import math
 from collections.abc import Callable, Iterator
@@ -279,7 +280,7 @@ def prints(subject: Subject) -> Iterator[str]:
         if not found.text or found.formula.count("{") != found.formula.count("}"):
             yield f"{label(case)}: the formula does not print: {found.formula!r}"
     for declared in subject.rule.declared:
-        if f"{declared.name}:" not in (subject.cls.__doc__ or ""):
+        if f"{declared.name}:" not in (inspect.getdoc(subject.cls) or ""):
             yield f"the docstring does not say what {declared.name} is"
 
 
