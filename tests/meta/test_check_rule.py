@@ -204,14 +204,15 @@ def test_a_parameter_that_is_moved_to_another_place_fails_by_that_alone():
     assert failed(with_step(around)) == {"strides"}
 
 
-def test_a_tail_that_is_written_too_far_fails_by_sizes_alone():
+def test_a_tail_that_is_written_too_far_fails_by_sizes():
     def around(optimizer, step):
         step()
         for p in parameters(optimizer):
             if p.shape == (1,):
                 p.data.as_strided((2,), (1,))[1] = 0
 
-    assert failed(with_step(around)) == {"sizes"}
+    # Cut in two at the first element, a tensor has its tail in its neighbour's memory.
+    assert "sizes" in failed(with_step(around)) <= {"sizes", "split"}
 
 
 def test_a_nan_that_is_zeroed_in_silence_fails_by_that_alone():
