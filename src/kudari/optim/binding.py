@@ -22,6 +22,7 @@ from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
 from kudari.compile.plan import make_plan
 from kudari.compile.program import Float, Program, sum_name
 from kudari.errors import UnsupportedError
+from kudari.optim.sharding import Part, rows_of
 
 Ready = Literal["ready", "staged", "stale"]
 
@@ -43,12 +44,13 @@ class Member:
     """One tensor of a binding.
 
     Attributes:
-        param: the parameter.
-        state: its entry in ``optimizer.state``.
+        param: the parameter; of a sharded one, this rank's part.
+        state: its entry in ``optimizer.state``; of a sharded one, the parts of that.
         counter: its step count, a float32 tensor; private where the class has no ``step``.
         keys: names of the states in the order of the program's slots.
         cells: names of the states that are one number, in the order of the program's cells.
         gradient: what stands for ``g``.
+        part: where the parameter is sharded.
     """
 
     param: Tensor
@@ -57,6 +59,17 @@ class Member:
     keys: tuple[str, ...]
     cells: tuple[str, ...] = ()
     gradient: Callable[[Tensor], Tensor | None] = own_gradient
+    part: Part | None = None
+
+    @property
+    def whole(self) -> Tensor:
+        """The parameter as its owner has it."""
+        return self.param if self.part is None else self.part.whole
+
+    @property
+    def numel(self) -> int:
+        """Real numbers in the whole parameter, over all ranks."""
+        return self.whole.numel() * (2 if self.whole.is_complex() else 1)
 
     def dense_gradient(self) -> Tensor:
         """What stands for ``g`` as a strided tensor; duplicates of a sparse one are added up."""
@@ -152,6 +165,8 @@ class CpuBinding:
         self.grad_dtype = grad_dtype
         written = {name for part in program.passes for name in part.writes}
         self.moves, self.clears = "p" in written, "g" in written
+        self.sharded = any(m.part for m in members)
+        self.rows = rows_of([m.whole for m in members])
         # Where every parameter is plainly contiguous and real, one comparison of addresses is enough.
         self.plain = all(p.is_contiguous() and not p.is_complex() for p in self.params)
         self.plan = make_plan([real(p).numel() for p in self.params])
@@ -173,7 +188,7 @@ class CpuBinding:
         self.partials = np.zeros((max(1, len(self.plan.chunks)), sums))
         self.sums = np.zeros((count, sums))
         self.cells = np.zeros((count, len(self.cell_keys)), dtype=np.int64)
-        self.sizes = np.array([real(p).numel() for p in self.params], dtype=np.float64)
+        self.sizes = np.array([m.numel for m in self.members], dtype=np.float64)
         self.context = np.zeros(CONTEXT_WORDS, dtype=np.int64)
         arrays = ("slots", "scalars", "hypers", "counters", "partials", "sums", "sizes", "cells")
         fields = {name: getattr(self, name).ctypes.data for name in arrays}
@@ -210,7 +225,8 @@ class CpuBinding:
             ``"ready"``; ``"staged"`` if gradients or parameters must be copied into place first; ``"stale"``
             if tensors have gone, come or changed their dtype, and must be bound anew.
         """
-        grads = [p.grad for p in self.params]
+        sharded = self.sharded
+        grads = [m.gradient(m.param) for m in self.members] if sharded else [p.grad for p in self.params]
         try:
             if self._current() != self.addresses:
                 return "stale"
@@ -285,8 +301,11 @@ class CpuBinding:
         """Tell autograd that the parameters have changed, and write copies back."""
         if self.moves:
             torch.autograd.graph.increment_version(self.params)
+            if self.sharded:  # a DTensor and its part count on their own
+                torch.autograd.graph.increment_version([m.whole for m in self.members if m.part])
         if self.clears:
-            torch.autograd.graph.increment_version([p.grad for p in self.params if p.grad is not None])
+            grads = [m.whole.grad for m in self.members]
+            torch.autograd.graph.increment_version([g for g in grads if g is not None])
         if self.kept:
             for original, copy in self.copies:
                 original.copy_(copy)
@@ -307,10 +326,11 @@ class EagerBinding:
     def __init__(self, program: Program, members: Sequence[Member], grad_dtype: torch.dtype) -> None:
         self.program, self.members, self.grad_dtype = program, list(members), grad_dtype
         self.sums = np.zeros((len(self.members), max(1, len(program.sums))))
+        self.rows = rows_of([m.whole for m in members])
 
     def ready(self) -> Ready:
         """Whether the tensors are still the ones bound."""
-        grads = (m.param.grad for m in self.members)
+        grads = (m.gradient(m.param) for m in self.members)
         usable = all(
             g is not None and g.dtype is self.grad_dtype and g.layout is torch.strided for g in grads
         )
@@ -336,7 +356,7 @@ class EagerBinding:
             if number == 0 and "t" in self.program.hypers:
                 member.counter.add_(1)
             values = dict(zip(self.program.hypers, numbers, strict=False))
-            values |= {"t": float(member.counter), "numel": float(real(member.param.detach()).numel())}
+            values |= {"t": float(member.counter), "numel": float(member.numel)}
             values |= {sum_name(i): float(x) for i, x in enumerate(self.sums[row])}
             cells = [member.state[key] for key in member.cells]
             values |= {name: float(x) for (name, _), x in zip(self.program.cells, cells, strict=True)}
@@ -353,6 +373,11 @@ class EagerBinding:
 
 
 Binding = CpuBinding | EagerBinding
+
+
+def needs_others(binding: Binding) -> bool:
+    """Whether a pass must wait for sums over tensors of other bindings, or over parts on other ranks."""
+    return binding.program.over_model or bool(binding.program.sums and binding.rows)
 
 
 def add_up_model_sums(bindings: Sequence[Binding], number: int) -> None:

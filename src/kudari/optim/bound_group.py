@@ -17,6 +17,7 @@ from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
 from kudari.compile.trace import Trace, trace
 from kudari.errors import UnsupportedError
+from kudari.optim import sharding
 from kudari.optim.binding import (
     FLOATS,
     Binding,
@@ -70,6 +71,7 @@ class BoundGroup:
         ]
         self.idle = [p for p in self.params if gradient(p) is None]
         self.bindings: list[Binding] = []
+        self.parts: list[sharding.Part] = []
         self.numbers: list[float] = []
         self._bind(group)
 
@@ -97,12 +99,15 @@ class BoundGroup:
                     why="Its norms are defined for real tensors only.",
                     fix="Use an elementwise class such as AdamW for it, or hold it as torch.view_as_real.",
                 )
-            fresh = self.owner.init_state(p, group, self.rule)
-            _refuse_average(self.rule, p, self.owner.state[p])
-            fit_states(self.owner.rule.name, p, self.owner.state[p], [s.key for s in self.trace.states])
-            member = self._member(p, fresh)
+            sharding.check_placement(self.owner.rule.name, p)
+            member = self._member(p, self.owner.init_state(p, group, self.rule))
+            _refuse_average(self.rule, member)
+            fit_states(self.owner.rule.name, member.param, member.state, member.keys)
+            if member.part is not None:
+                member.part.put_back()
+                self.parts.append(member.part)
             dtypes = (p.dtype, g.dtype, *(member.state[k].dtype for k in member.keys))
-            sorts.setdefault((_has_kernel(p, g, member), dtypes), []).append(member)
+            sorts.setdefault((_has_kernel(member), dtypes), []).append(member)
         for (kernel, dtypes), members in sorts.items():
             reals = [real(torch.empty(0, dtype=d)).dtype for d in dtypes]
             storage = {n: FLOATS.get(d, "f64") for n, d in zip(self.trace.slots, reals, strict=True)}
@@ -114,13 +119,16 @@ class BoundGroup:
                 self.bindings.append(EagerBinding(program, members, dtypes[1]))
 
     def _member(self, p: Tensor, fresh: bool) -> Member:
-        state = self.owner.state[p]
+        state, gradient, part = self.owner.state[p], self.gradient, None
+        if sharding.is_sharded(p):
+            part = sharding.Part(p, state, gradient, self.owner._cuts)
+            p, state, gradient = part.param, part.state, part.own_gradient
         rule = self.rule
         # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
         seen = torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device="cpu")
         counter = state["step"] if rule.counts else seen
         keys = tuple(s.key for s in self.trace.states)
-        return Member(p, state, counter, keys, tuple(s.key for s, _ in self.trace.cells), self.gradient)
+        return Member(p, state, counter, keys, tuple(s.key for s, _ in self.trace.cells), gradient, part)
 
     def prepare(self, group: dict[str, Any], scale: Tensor | None) -> bool:
         """Get ready for a step; False if the tensors are not the ones bound and must be bound anew."""
@@ -132,6 +140,9 @@ class BoundGroup:
             or not all(map(operator.is_, params, self.params))
             or any(p.grad is not None for p in self.idle)
         ):
+            return False
+        whole = [part.refresh() for part in self.parts]  # all of them, as they may send something
+        if not all(whole):
             return False
         found = [binding.ready() for binding in self.bindings]
         if "stale" in found:
@@ -152,6 +163,13 @@ class BoundGroup:
         """Take the step."""
         for binding in self.bindings:
             binding.run(self.numbers, torch.get_num_threads())
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the gradients' parts, so that dropping a gradient gives its memory back."""
+        for part in self.parts:
+            part.grad = None
+            part.cuts.clear()
 
     def advance(self, group: dict[str, Any]) -> None:
         """After the step, give the group's own numbers their new values; whole ones stay whole."""
@@ -165,9 +183,10 @@ class BoundGroup:
         return numbers if scale is None else [*numbers, float(scale)]
 
 
-def _has_kernel(p: Tensor, g: Tensor, member: Member) -> bool:
+def _has_kernel(member: Member) -> bool:
     """Whether the CPU kernel can work on this tensor and its states."""
-    tensors = [p, g, *(member.state[k] for k in member.keys)]
+    p = member.param
+    tensors = [p, member.gradient(p), *(member.state[k] for k in member.keys)]
     plain = type(p) in (Tensor, torch.nn.Parameter)
     known = all(real(torch.empty(0, dtype=x.dtype)).dtype in FLOATS for x in tensors)
     return plain and known and all(x.device.type == "cpu" for x in tensors)
@@ -195,9 +214,9 @@ def _check_gradient(rule: Rule, p: Tensor, g: Tensor, group: dict[str, Any]) -> 
         )
 
 
-def _refuse_average(rule: Rule, p: Tensor, state: Mapping[str, Any]) -> None:
-    average = state.get("ema")
-    if average is not None and average.numel() and average.data_ptr() == p.data_ptr():
+def _refuse_average(rule: Rule, member: Member) -> None:
+    average = member.state.get("ema")
+    if average is not None and average.numel() and average.data_ptr() == member.param.data_ptr():
         raise UnsupportedError(
             f"{rule.name} cannot step inside `with averaged(optimizer)`.",
             why="The parameters are their averages there; the step would write to both at once.",

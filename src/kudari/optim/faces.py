@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kudari.errors import ArgumentError, HyperError, UnsupportedError
+from kudari.optim import sharding
 from kudari.optim.binding import own_gradient, real
 from kudari.optim.loading import state_dtype
 from kudari.optim.optimizer import RuleOptimizer
@@ -126,7 +127,8 @@ class EstimatedHessianOptimizer(RuleOptimizer):
             hessian: in place of a loss, an estimate for each tensor in the order of the groups; None
                 skips one.
             n_probes: how many random vectors to average over.
-            generator: where they are drawn from; by default torch's generator of the device.
+            generator: where they are drawn from; by default torch's generator of the device. With sharded
+                parameters it must be in the same state on every rank.
 
         Raises:
             ArgumentError: not exactly one of ``loss`` and ``hessian``, or estimates that do not fit.
@@ -205,13 +207,18 @@ def estimate_diagonal(
 
 
 def _draw(p: Tensor, probe: str, generator: torch.Generator | None) -> Tensor:
-    """A random direction like a tensor: signs, or normal numbers."""
-    z = torch.empty_like(p, requires_grad=False)
+    """A random direction like a tensor: signs, or normal numbers.
+
+    Of a sharded one every rank draws the whole and keeps its part, so that generators in the same state give
+    the direction that one process would take, and replicas agree.
+    """
+    cut = sharding.is_sharded(p)
+    z = torch.empty(p.shape, dtype=p.dtype, device=p.device) if cut else torch.empty_like(p.detach())
     if probe == "gaussian":
         real(z).normal_(generator=generator)
     else:
         real(z).bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
-    return z
+    return sharding.cut_like(z, p)
 
 
 # The class of a rule with such a formula; see ``Rule.formulas``.

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
 from kudari.compile.notation import Rule, State
-from kudari.optim import hypers, loading
-from kudari.optim.binding import add_up_model_sums, dense_like, real
+from kudari.optim import hypers, loading, sharding
+from kudari.optim.binding import add_up_model_sums, dense_like, needs_others, real
 from kudari.optim.bound_group import BoundGroup
 
 _T = TypeVar("_T")
@@ -50,6 +50,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         values |= {r.name: r.start for r in self.rule.running} | self._group_values
         self._bound: dict[int, BoundGroup] = {}
         self._entries: list[dict[str, Any]] = []
+        self._cuts = sharding.Cuts()
         super().__init__(given, values)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -100,7 +101,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         found = getattr(self, "found_inf", None)
-        if found is not None and float(found) != 0:
+        if found is not None and sharding.on_any_rank(float(found) != 0, self._tensors()):
             return loss
         scale = getattr(self, "grad_scale", None)
         # States that were taken away or replaced from outside must not be written to any more.
@@ -108,16 +109,17 @@ class RuleOptimizer(torch.optim.Optimizer):
             self._entries
         ):
             self._bound.clear()
+        self._cuts.clear()
         bound = [self._prepared(i, group, scale) for i, group in enumerate(self.param_groups)]
-        if any(binding.program.over_model for part in bound for binding in part.bindings):
-            _run_together(bound)
-        else:
-            for part in bound:
-                part.run()
+        _take(bound)
         if self.rule.running:
             for part, group in zip(bound, self.param_groups, strict=True):
                 part.advance(group)
         return loss
+
+    def _tensors(self) -> Iterable[Tensor]:
+        """Every parameter of every group."""
+        return (p for group in self.param_groups for p in group["params"])
 
     def _prepared(self, index: int, group: dict[str, Any], scale: Tensor | None) -> BoundGroup:
         """The group bound to its tensors as they are now, gradients in place."""
@@ -156,7 +158,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._bound, self._entries = {}, []
+        self._bound, self._entries, self._cuts = {}, [], sharding.Cuts()
         for group in self.param_groups:
             for key, value in {**self.defaults, **hypers.COMMON}.items():
                 group.setdefault(key, value)
@@ -165,10 +167,11 @@ class RuleOptimizer(torch.optim.Optimizer):
         self, formula: str, group: dict[str, Any], gradient: Callable[[Tensor], Tensor | None]
     ) -> None:
         """Apply one of the rule's formulas beside the step to the tensors that ``gradient`` has one for."""
+        self._cuts.clear()
         with torch.no_grad():
             bound = BoundGroup(self, group, False, formula, gradient)
             bound.prepare_first(group, None)
-            bound.run()
+            _take([bound])
 
     def init_state(self, p: Tensor, group: dict[str, Any], rule: Rule) -> bool:
         """Give a tensor the states of a rule that it lacks; True if it had none of them."""
@@ -180,7 +183,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             if state.get(declared.key) is not None:
                 fresh = False
                 continue
-            state[declared.key] = _first_value(declared, p, group)
+            first = _first_value(declared, sharding.local(p), group)
+            state[declared.key] = first if declared.scalar else sharding.placed_like(first, p)
         return fresh
 
 
@@ -208,18 +212,30 @@ _add_param_group = _without_dynamo(torch.optim.Optimizer.add_param_group)
 _state_dict = _without_dynamo(torch.optim.Optimizer.state_dict)
 
 
+def _take(bound: list[BoundGroup]) -> None:
+    """Take a step that is prepared."""
+    if any(needs_others(binding) for part in bound for binding in part.bindings):
+        _run_together(bound)
+        return
+    for part in bound:
+        part.run()
+
+
 def _run_together(bound: list[BoundGroup]) -> None:
-    """Take the passes of all groups side by side, because a sum over the model needs them all."""
+    """Take the passes of all groups side by side, because sums over model or ranks need them all."""
     parts = [(part, binding) for part in bound for binding in part.bindings]
     passes = max((len(binding.program.passes) for _, binding in parts), default=0)
     for number in range(passes):
         for part, binding in parts:
             if number < len(binding.program.passes):
                 binding.run_pass(number, part.numbers, torch.get_num_threads())
+        sharding.add_up_parts([binding for _, binding in parts], number)
         add_up_model_sums([binding for _, binding in parts], number)
     with torch.no_grad():
         for _, binding in parts:
             binding.finish()
+    for part in bound:
+        part.release()
 
 
 _hooked_step = torch.optim.Optimizer.profile_hook_step(RuleOptimizer._step)

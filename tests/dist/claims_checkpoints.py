@@ -1,0 +1,126 @@
+"""Claims about torch.distributed.checkpoint: saved on two ranks, loaded on another number, and on they go."""
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+
+from tests.dist.claims_models import assert_trained_alike, make_model, optimizer_of, sharded, train
+from tests.dist.ranks import World, claim
+
+SAVED = [
+    ("AdamW", {"lr": 0.01}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    ("SGD", {"lr": 0.1}),
+    ("NAdam", {"lr": 0.01}),
+    ("LAMB", {"lr": 0.05, "variant": "nvlamb", "weight_decay": 0.1}),
+    ("ScheduleFreeAdamW", {"lr": 0.01}),
+    ("Adagrad", {"lr": 0.1, "initial_accumulator_value": 0.5}),
+]
+BEFORE, AFTER = 3, 3
+
+
+def rows(world):
+    part = 12 // world.size
+    return slice(part * world.rank, part * world.rank + part)
+
+
+def make(world, name, options):
+    model = sharded(init_device_mesh("cpu", (world.size,)))
+    return model, optimizer_of(name, options, model)
+
+
+def label(name, options):
+    return name + "-".join(sorted(options))
+
+
+@claim(2)
+def a_checkpoint_is_saved_by_two_ranks(world: World):
+    for name, options in SAVED:
+        model, optimizer = make(world, name, options)
+        train(model, optimizer, rows(world), steps=BEFORE)
+        found = get_optimizer_state_dict(model, optimizer)
+        dcp.save(
+            {"model": get_model_state_dict(model), "optimizer": found},
+            checkpoint_id=str(world.folder / label(name, options)),
+        )
+        for states in found["state"].values():
+            for key, value in states.items():
+                assert isinstance(value, DTensor) is (key not in ("step", "mu_product")), key
+
+
+def goes_on(world):
+    for name, options in SAVED:
+        reference = make_model()
+        reference_optimizer = optimizer_of(name, options, reference)
+        train(reference, reference_optimizer, steps=BEFORE)
+        train(reference, reference_optimizer, steps=AFTER)
+        model, optimizer = make(world, name, options)
+        found = {
+            "model": get_model_state_dict(model),
+            "optimizer": get_optimizer_state_dict(model, optimizer),
+        }
+        dcp.load(found, checkpoint_id=str(world.folder / label(name, options)))
+        set_model_state_dict(model, found["model"])
+        set_optimizer_state_dict(model, optimizer, found["optimizer"])
+        train(model, optimizer, rows(world), steps=AFTER)
+        assert_trained_alike(model, reference, name)
+
+
+@claim(1)
+def one_rank_goes_on_from_the_checkpoint_of_two(world: World):
+    goes_on(world)
+
+
+@claim(3)
+def three_ranks_go_on_from_the_checkpoint_of_two(world: World):
+    goes_on(world)
+
+
+@claim(4)
+def four_ranks_go_on_from_the_checkpoint_of_two(world: World):
+    goes_on(world)
+
+
+@claim(2)
+def a_whole_checkpoint_goes_to_the_parts_and_back(world: World):
+    """Gathered on one rank as plain tensors, as for a single process; and from there into parts again."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=False)
+    for name, kw in SAVED[:1] + SAVED[3:6]:
+        reference = make_model()
+        reference_optimizer = optimizer_of(name, kw, reference)
+        train(reference, reference_optimizer, steps=BEFORE)
+        # By position, from a plain optimizer: every rank has the whole checkpoint and cuts it.
+        model, optimizer = make(world, name, kw)
+        model.load_state_dict(cut_weights(model, reference))
+        optimizer.load_state_dict(reference_optimizer.state_dict())
+        train(model, optimizer, rows(world), steps=AFTER)
+        # And back: gathered, into a plain optimizer.
+        other = make_model()
+        weights = get_model_state_dict(model, options=options)
+        gathered = get_optimizer_state_dict(model, optimizer, options=options)
+        train(reference, reference_optimizer, steps=AFTER)
+        assert_trained_alike(model, reference, name)
+        other.load_state_dict(weights)
+        other_optimizer = optimizer_of(name, kw, other)
+        set_optimizer_state_dict(other, other_optimizer, gathered)
+        train(other, other_optimizer, steps=1)
+        train(reference, reference_optimizer, steps=1)
+        assert_trained_alike(other, reference, name)
+
+
+def cut_weights(model, reference):
+    from torch.distributed.tensor import distribute_tensor
+
+    plain = reference.state_dict()
+    return {
+        key: distribute_tensor(plain[key], p.device_mesh, p.placements, src_data_rank=None)
+        for key, p in model.state_dict().items()
+    }
