@@ -73,6 +73,7 @@ class State:
         non_negative: never below zero, so an unsigned 8-bit code may hold it.
         init: ``"zeros"``, ``"copy"`` (of the parameter), the name of a hyper-parameter, or a number.
         scalar: one number for the whole tensor, kept as a 0-d float64 tensor.
+        full_precision: kept in fp32 whatever ``state_dtype`` says: a sum, a copy of weights, a factor.
         changed_by: the formula beside the step that gives it new values; empty for the step itself.
         name: filled in from the rule's signature.
     """
@@ -84,6 +85,7 @@ class State:
     scalar: bool = False
     changed_by: str = ""
     name: str = ""
+    full_precision: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,10 @@ def state(
     init: str | float = "zeros",
     scalar: bool = False,
     changed_by: str = "",
+    full_precision: bool = False,
 ) -> Any:
     """Declare a state as the default of a positional argument; see :class:`State`."""
-    return State(key, when, non_negative, init, scalar, changed_by)
+    return State(key, when, non_negative, init, scalar, changed_by, full_precision=full_precision)
 
 
 def running(start: float) -> Any:

@@ -18,11 +18,11 @@ from typing import Literal
 
 from kudari.compile.expression import Expr, hyper, node, rebuild, walk
 from kudari.compile.passes import Outputs, RawPass, split
-from kudari.compile.program import BYTES, Float, Pass, Program, Slot, Sum
+from kudari.compile.program import STORED_BYTES, Pass, Program, Slot, Storage, Sum
 from kudari.compile.trace import Trace
 
 
-def lower(trace: Trace, dtypes: Mapping[str, Float]) -> Program:
+def lower(trace: Trace, dtypes: Mapping[str, Storage]) -> Program:
     """Make the program of a traced rule.
 
     Args:
@@ -33,10 +33,10 @@ def lower(trace: Trace, dtypes: Mapping[str, Float]) -> Program:
 
 
 @functools.lru_cache(maxsize=512)
-def _lower(trace: Trace, storage: tuple[Float, ...]) -> Program:
+def _lower(trace: Trace, storage: tuple[Storage, ...]) -> Program:
     """Kept, because every group of every optimizer asks, and choosing the passes takes a while."""
     dtypes = dict(zip(trace.slots, storage, strict=True))
-    sizes = {name: BYTES[dtypes[name]] for name in trace.slots}
+    sizes = {name: STORED_BYTES[dtypes[name]] for name in trace.slots}
     raw = split(gather(reciprocal(trace.outputs)), sizes)
     slots = tuple(Slot(name, dtypes[name]) for name in trace.slots)
     compute: Literal["f64", "f32"] = "f64" if dtypes["p"] == "f64" else "f32"

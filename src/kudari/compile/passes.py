@@ -52,7 +52,7 @@ def _latest(sums: list[Expr], last: int) -> dict[Expr, int]:
     return latest
 
 
-def split(outputs: Outputs, sizes: Mapping[str, int]) -> tuple[RawPass, ...]:
+def split(outputs: Outputs, sizes: Mapping[str, float]) -> tuple[RawPass, ...]:
     """Cut an update into passes.
 
     Args:
@@ -114,6 +114,6 @@ def _plan(
     return tuple(passes)
 
 
-def _bytes(plan: tuple[RawPass, ...], sizes: Mapping[str, int]) -> int:
+def _bytes(plan: tuple[RawPass, ...], sizes: Mapping[str, float]) -> float:
     reads = sum(sizes[name] for part in plan for name in part.reads())
     return reads + sum(sizes[name] for part in plan for name, _ in part.outputs)

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
+from kudari.compile.codecs import CODECS, Code, Codec
 from kudari.compile.expression import Expr, walk
 
 Float = Literal["f64", "f32", "bf16", "f16"]
+Storage = Float | Code
 BYTES: dict[Float, int] = {"f64": 8, "f32": 4, "bf16": 2, "f16": 2}
+STORED_BYTES: dict[str, float] = {
+    **{str(name): float(size) for name, size in BYTES.items()},
+    **{str(name): codec.bytes_per_element for name, codec in CODECS.items()},
+}
 
 # Numbers that are not hyper-parameters: the step count, the number of elements, and the i-th sum.
 SPECIAL = ("t", "numel")
@@ -29,7 +35,17 @@ class Slot:
     """A tensor argument as the kernel sees it."""
 
     name: str
-    dtype: Float
+    dtype: Storage
+
+    @property
+    def codec(self) -> Codec | None:
+        """How it is coded; None for plain floats."""
+        return CODECS.get(cast(Code, self.dtype))
+
+    @property
+    def plain(self) -> Float:
+        """Its dtype, for a slot of plain floats."""
+        return cast(Float, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,11 @@ class Pass:
         return tuple(dict.fromkeys(e.name for e in walk(self.roots) if e.op == "slot"))
 
     @property
+    def draws(self) -> bool:
+        """Whether an expression asks for random bits."""
+        return any(e.op == "noise" for e in walk(self.roots))
+
+    @property
     def writes(self) -> tuple[str, ...]:
         """Names of the slots written."""
         return tuple(name for name, _ in self.outputs)
@@ -108,14 +129,34 @@ class Program:
         return any(s.scope == "model" for s in self.sums)
 
     @property
+    def coded(self) -> tuple[str, ...]:
+        """Names of the slots that are codes with a scale for each block."""
+        return tuple(s.name for s in self.slots if s.codec)
+
+    @property
+    def draws(self) -> bool:
+        """Whether an expression asks for random bits."""
+        return any(part.draws for part in self.passes)
+
+    @property
+    def columns(self) -> int:
+        """Words in a tensor's row of the pointer table: slots, scales of coded slots, key of random bits."""
+        return len(self.slots) + len(self.coded) + self.draws
+
+    @property
+    def in_order(self) -> bool:
+        """Whether it matters which element is which, so that tensors must be contiguous."""
+        return bool(self.coded)
+
+    @property
     def scalars_per_tensor(self) -> int:
         """Numbers in a tensor's row of the table, at most over the passes."""
         return max(len(part.scalars) for part in self.passes)
 
     @property
-    def bytes_per_parameter(self) -> int:
+    def bytes_per_parameter(self) -> float:
         """Bytes read and written for each element, over all passes."""
-        size = {s.name: BYTES[s.dtype] for s in self.slots}
+        size = {s.name: STORED_BYTES[s.dtype] for s in self.slots}
         return sum(size[name] for part in self.passes for name in (*part.reads, *part.writes))
 
     def plan(self) -> str:

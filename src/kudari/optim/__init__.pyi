@@ -39,6 +39,9 @@ class Adadelta(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Adagrad(RuleOptimizer):
@@ -56,6 +59,9 @@ class Adagrad(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Adam(RuleOptimizer):
@@ -75,6 +81,9 @@ class Adam(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class AdamAtan2(RuleOptimizer):
@@ -93,6 +102,9 @@ class AdamAtan2(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Adamax(RuleOptimizer):
@@ -110,6 +122,9 @@ class Adamax(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class AdamW(RuleOptimizer):
@@ -128,6 +143,9 @@ class AdamW(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Adan(RuleOptimizer):
@@ -146,6 +164,9 @@ class Adan(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class AdEMAMix(RuleOptimizer):
@@ -166,6 +187,9 @@ class AdEMAMix(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class ADOPT(RuleOptimizer):
@@ -185,6 +209,9 @@ class ADOPT(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class LAMB(RuleOptimizer):
@@ -205,6 +232,9 @@ class LAMB(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class LARS(RuleOptimizer):
@@ -224,6 +254,9 @@ class LARS(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Lion(RuleOptimizer):
@@ -240,6 +273,9 @@ class Lion(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class NAdam(RuleOptimizer):
@@ -259,6 +295,9 @@ class NAdam(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class RAdam(RuleOptimizer):
@@ -277,6 +316,9 @@ class RAdam(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class RMSprop(RuleOptimizer):
@@ -295,6 +337,9 @@ class RMSprop(RuleOptimizer):
         differentiable: bool = False,
         *,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class ScheduleFreeAdamW(AveragingOptimizer):
@@ -314,6 +359,9 @@ class ScheduleFreeAdamW(AveragingOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class ScheduleFreeSGD(AveragingOptimizer):
@@ -332,6 +380,9 @@ class ScheduleFreeSGD(AveragingOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class SGD(RuleOptimizer):
@@ -350,6 +401,9 @@ class SGD(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class SophiaG(GradientHessianOptimizer):
@@ -368,6 +422,9 @@ class SophiaG(GradientHessianOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class SophiaH(EstimatedHessianOptimizer):
@@ -386,6 +443,9 @@ class SophiaH(EstimatedHessianOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class StableAdamW(RuleOptimizer):
@@ -403,4 +463,7 @@ class StableAdamW(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...

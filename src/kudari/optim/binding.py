@@ -20,18 +20,14 @@ from kudari.compile.cpu import CpuKernel, fork_address
 from kudari.compile.expression import evaluate
 from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
 from kudari.compile.plan import make_plan
-from kudari.compile.program import Float, Program, sum_name
+from kudari.compile.program import Program, sum_name
 from kudari.errors import UnsupportedError
 from kudari.optim.sharding import Part, rows_of
+from kudari.optim.states import FLOATS as FLOATS
+from kudari.optim.states import decode, encode, is_coded, is_dense, pieces
+from kudari.optim.states import real as real
 
 Ready = Literal["ready", "staged", "stale"]
-
-FLOATS: dict[torch.dtype, Float] = {
-    torch.float64: "f64",
-    torch.float32: "f32",
-    torch.bfloat16: "bf16",
-    torch.float16: "f16",
-}
 
 
 def own_gradient(p: Tensor) -> Tensor | None:
@@ -76,25 +72,6 @@ class Member:
         g = self.gradient(self.param)
         assert g is not None
         return g.to_dense() if g.layout is not torch.strided else g
-
-
-def real(x: Tensor) -> Tensor:
-    """A complex tensor as twice as many reals, sharing memory."""
-    return torch.view_as_real(x) if x.is_complex() else x
-
-
-def is_dense(x: Tensor) -> bool:
-    """Whether the elements fill one block of memory without gaps or overlaps, in any order."""
-    if x.is_contiguous():
-        return True
-    expected = 1
-    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
-        if size == 1:
-            continue
-        if stride != expected:
-            return False
-        expected *= size
-    return True
 
 
 def same_layout(a: Tensor, b: Tensor) -> bool:
@@ -162,6 +139,7 @@ class CpuBinding:
         self.states = [m.state for m in members]
         self.keys, self.cell_keys = members[0].keys, members[0].cells
         self.counted = "step" in members[0].state
+        self.coded = [key for key in self.keys if is_coded(members[0].state[key])]
         self.grad_dtype = grad_dtype
         written = {name for part in program.passes for name in part.writes}
         self.moves, self.clears = "p" in written, "g" in written
@@ -181,7 +159,7 @@ class CpuBinding:
         program, count = self.program, len(self.members)
         compute = np.float64 if program.compute == "f64" else np.float32
         sums = max(1, len(program.sums))
-        self.slots = np.zeros((count, len(program.slots)), dtype=np.int64)
+        self.slots = np.zeros((count, program.columns), dtype=np.int64)
         self.scalars = np.zeros((count, max(1, program.scalars_per_tensor)), dtype=compute)
         self.hypers = np.zeros(max(1, len(program.hypers)), dtype=np.float64)
         self.counters = np.array([m.counter.data_ptr() for m in self.members], dtype=np.int64)
@@ -203,17 +181,27 @@ class CpuBinding:
         """Addresses of everything but gradients, and how long the parameters are, as they are now."""
         states = self.states
         found = [[p.data_ptr() for p in self.params], [p.numel() for p in self.params]]
-        found += [[s[key].data_ptr() for s in states] for key in self.keys]
+        if self.coded:
+            found += self._pieces()
+        else:
+            found += [[s[key].data_ptr() for s in states] for key in self.keys]
         if self.counted:
             found.append([s["step"].data_ptr() for s in states])
         found += [[s[key].data_ptr() for s in states] for key in self.cell_keys]
         return found
 
+    def _pieces(self) -> list[list[int]]:
+        """Addresses of states, some of them coded: first all codes and plain states, then all scales."""
+        held = [[pieces(s[key]) for s in self.states] for key in self.keys]
+        first = [[tensors[0].data_ptr() for tensors in column] for column in held]
+        scales = [column for key, column in zip(self.keys, held, strict=True) if key in self.coded]
+        return first + [[tensors[1].data_ptr() for tensors in column] for column in scales]
+
     def bind(self) -> None:
         """Write all addresses but the gradients' into the tables."""
         self.addresses = self._current()
         self.slots[:, 0] = self.addresses[0]
-        for index in range(len(self.keys)):
+        for index in range(len(self.keys) + len(self.coded)):
             self.slots[:, 2 + index] = self.addresses[2 + index]
         for index in range(len(self.cell_keys)):
             self.cells[:, index] = self.addresses[index - len(self.cell_keys)]
@@ -231,7 +219,12 @@ class CpuBinding:
             if self._current() != self.addresses:
                 return "stale"
             found = self._in_place(grads)
-        except (AttributeError, KeyError, RuntimeError):  # no gradient, no state, a sparse gradient
+        except (
+            AttributeError,
+            IndexError,
+            KeyError,
+            RuntimeError,
+        ):  # no gradient or state, a sparse gradient
             return "stale"
         if len(found) != len(grads):
             return "staged" if all(self._usable(g) for g in grads) else "stale"
@@ -252,8 +245,12 @@ class CpuBinding:
         return [
             g.data_ptr()
             for p, g in pairs
-            if self._usable(g) and is_dense(p) and is_dense(g) and same_layout(p, g)
+            if self._usable(g) and self._readable(p) and is_dense(g) and same_layout(p, g)
         ]
+
+    def _readable(self, p: Tensor) -> bool:
+        """Whether the kernel can work on a parameter where it is."""
+        return p.is_contiguous() if self.program.in_order else is_dense(p)
 
     def _usable(self, g: Tensor | None) -> bool:
         return g is not None and g.dtype is self.grad_dtype and g.layout is torch.strided
@@ -268,7 +265,7 @@ class CpuBinding:
         self.bind()
         for row, member in enumerate(self.members):
             p, g = real(member.param.detach()), real(member.dense_gradient())
-            if not is_dense(p):
+            if not self._readable(p):
                 self.copies.append((p, p.contiguous()))
                 p = self.copies[-1][1]
                 self.slots[row, 0] = p.data_ptr()
@@ -285,6 +282,8 @@ class CpuBinding:
         if numbers != self.numbers:
             self.hypers[: len(numbers)] = numbers
             self.numbers = numbers
+        if self.program.draws:
+            self._draw()
         self.kernel.call(self.context_address, self.plan.threads(threads))
         self.finish()
 
@@ -292,10 +291,17 @@ class CpuBinding:
         """Run one pass; the caller looks after sums over the whole model, and calls :meth:`finish`."""
         self.hypers[: len(numbers)] = numbers
         self.numbers = numbers
+        if self.program.passes[number].draws:
+            self._draw()
         first, end = CONTEXT["first_pass"], CONTEXT["end_pass"]
         self.context[first], self.context[end] = number, number + 1
         self.kernel.call(self.context_address, self.plan.threads(threads))
         self.context[first], self.context[end] = 0, len(self.program.passes)
+
+    def _draw(self) -> None:
+        """A new key of random bits for every tensor, from torch's default generator."""
+        keys = torch.randint(2**63 - 1, (len(self.members),), dtype=torch.int64, device="cpu")
+        self.slots[:, -1] = keys.numpy()
 
     def finish(self) -> None:
         """Tell autograd that the parameters have changed, and write copies back."""
@@ -361,15 +367,28 @@ class EagerBinding:
             cells = [member.state[key] for key in member.cells]
             values |= {name: float(x) for (name, _), x in zip(self.program.cells, cells, strict=True)}
             tensors = [member.param.detach(), member.dense_gradient()]
-            tensors += [member.state[key] for key in member.keys]
-            found = eager.run_pass(
-                self.program, number, dict(zip(names, map(real, tensors), strict=True)), values
-            )
+            tensors += [self._plain(member.state[key]) for key in member.keys]
+            slots = dict(zip(names, map(real, tensors), strict=True))
+            if part.draws:
+                slots["noise"] = _random_bits(tensors[0])
+            found = eager.run_pass(self.program, number, slots, values)
+            for key, slot in zip(member.keys, self.program.slots[2:], strict=True):
+                if slot.codec and slot.name in part.writes:
+                    member.state[key].update(encode(slots[slot.name], slot.codec))
             self.sums[row, part.first_sum : part.first_sum + len(found)] = found
             if number == len(self.program.passes) - 1:
                 new = [evaluate(expr, values) for _, expr in self.program.cells]
                 for cell, value in zip(cells, new, strict=True):
                     cell.fill_(value)
+
+    @staticmethod
+    def _plain(value: Any) -> Tensor:
+        return decode(value) if is_coded(value) else value
+
+
+def _random_bits(like: Tensor) -> Tensor:
+    """32 random bits for each element, from torch's default generator of the device."""
+    return torch.randint(-(2**31), 2**31, like.shape, dtype=torch.int32, device=like.device)
 
 
 Binding = CpuBinding | EagerBinding

@@ -15,6 +15,8 @@ from kudari.compile.expression import evaluate
 from kudari.compile.extend import Extras, extend
 from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
+from kudari.compile.program import Storage
+from kudari.compile.rounding import KAHAN, with_drawn_states, with_rounding
 from kudari.compile.trace import Trace, trace
 from kudari.errors import UnsupportedError
 from kudari.optim import sharding
@@ -27,8 +29,8 @@ from kudari.optim.binding import (
     fit_states,
     own_gradient,
     read_numbers,
-    real,
 )
+from kudari.optim.states import is_coded, pieces, recode, storage
 
 if TYPE_CHECKING:
     from kudari.optim.optimizer import RuleOptimizer
@@ -58,12 +60,13 @@ class BoundGroup:
     ) -> None:
         self.owner, self.unscale, self.gradient = owner, unscale, gradient
         self.params = list(group["params"])
-        self.config = self._config(group)
+        self.config, self.rounding = self._config(group), str(group["rounding"])
         self.extras = Extras() if formula else Extras.of(group)
         self.rule = extend(owner.rule, self.extras)
         self.trace: Trace = trace(
             self.rule, group, maximize=bool(group["maximize"]), unscale=unscale, formula=formula
         )
+        self.traces: dict[torch.dtype, Trace] = {}
         self.names = [
             (name.partition("[")[0], int(name.partition("[")[2][:-1]) if "[" in name else None)
             for name in self.trace.hypers
@@ -100,25 +103,41 @@ class BoundGroup:
                     fix="Use an elementwise class such as AdamW for it, or hold it as torch.view_as_real.",
                 )
             sharding.check_placement(self.owner.rule.name, p)
-            member = self._member(p, self.owner.init_state(p, group, self.rule))
+            traced = self._rounded(p.dtype)
+            member = self._member(p, self.owner.init_state(p, group, self.rule), traced)
             _refuse_average(self.rule, member)
-            fit_states(self.owner.rule.name, member.param, member.state, member.keys)
+            self._fit(member, traced, group)
             if member.part is not None:
                 member.part.put_back()
                 self.parts.append(member.part)
-            dtypes = (p.dtype, g.dtype, *(member.state[k].dtype for k in member.keys))
-            sorts.setdefault((_has_kernel(member), dtypes), []).append(member)
-        for (kernel, dtypes), members in sorts.items():
-            reals = [real(torch.empty(0, dtype=d)).dtype for d in dtypes]
-            storage = {n: FLOATS.get(d, "f64") for n, d in zip(self.trace.slots, reals, strict=True)}
-            program = lower(self.trace, storage)
+            stored = tuple(storage(x) for x in (p, g, *(member.state[k] for k in member.keys)))
+            sorts.setdefault((traced, _has_kernel(member), g.dtype, stored), []).append(member)
+        for (traced, kernel, grad_dtype, stored), members in sorts.items():
+            dtypes: dict[str, Storage] = {n: d or "f64" for n, d in zip(traced.slots, stored, strict=True)}
+            short = {s.name for s in traced.states if dtypes[s.name] == "bf16"} - {KAHAN.name}
+            program = lower(with_drawn_states(traced, short), dtypes)
             if kernel:
-                self.bindings.append(CpuBinding(program, compile_cpu(program), members, dtypes[1]))
+                self.bindings.append(CpuBinding(program, compile_cpu(program), members, grad_dtype))
             else:
                 _say_eager(self.owner.rule, members[0].param)
-                self.bindings.append(EagerBinding(program, members, dtypes[1]))
+                self.bindings.append(EagerBinding(program, members, grad_dtype))
 
-    def _member(self, p: Tensor, fresh: bool) -> Member:
+    def _rounded(self, dtype: torch.dtype) -> Trace:
+        """The trace for parameters of a dtype, with the group's rounding."""
+        if dtype not in self.traces:
+            self.traces[dtype] = with_rounding(self.trace, self.rounding, FLOATS.get(dtype, "f64"))
+        return self.traces[dtype]
+
+    def _fit(self, member: Member, traced: Trace, group: dict[str, Any]) -> None:
+        """Bring the states that a step uses into the form and layout that it goes through them in."""
+        name, p, state = self.owner.rule.name, member.param, member.state
+        recode(name, member.whole, state, traced.states, group)
+        plain = [s.key for s in traced.states if not is_coded(state[s.key])]
+        # Codes are in row-major order, and so must be everything beside them.
+        like = p if len(plain) == len(traced.states) else p.detach().contiguous()
+        fit_states(name, like, state, plain)
+
+    def _member(self, p: Tensor, fresh: bool, traced: Trace) -> Member:
         state, gradient, part = self.owner.state[p], self.gradient, None
         if sharding.is_sharded(p):
             part = sharding.Part(p, state, gradient, self.owner._cuts)
@@ -127,7 +146,7 @@ class BoundGroup:
         # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
         seen = torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device="cpu")
         counter = state["step"] if rule.counts else seen
-        keys = tuple(s.key for s in self.trace.states)
+        keys = tuple(s.key for s in traced.states)
         return Member(p, state, counter, keys, tuple(s.key for s, _ in self.trace.cells), gradient, part)
 
     def prepare(self, group: dict[str, Any], scale: Tensor | None) -> bool:
@@ -186,10 +205,10 @@ class BoundGroup:
 def _has_kernel(member: Member) -> bool:
     """Whether the CPU kernel can work on this tensor and its states."""
     p = member.param
-    tensors = [p, member.gradient(p), *(member.state[k] for k in member.keys)]
+    values = [p, member.gradient(p), *(member.state[k] for k in member.keys)]
     plain = type(p) in (Tensor, torch.nn.Parameter)
-    known = all(real(torch.empty(0, dtype=x.dtype)).dtype in FLOATS for x in tensors)
-    return plain and known and all(x.device.type == "cpu" for x in tensors)
+    known = all(storage(x) is not None for x in values)
+    return plain and known and all(x.device.type == "cpu" for value in values for x in pieces(value))
 
 
 def _check_gradient(rule: Rule, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:

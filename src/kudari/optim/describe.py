@@ -36,7 +36,7 @@ class Description:
     text: tuple[str, ...]
     hypers: tuple[tuple[str, str, str], ...]
     states: tuple[str, ...]
-    bytes_per_parameter: int
+    bytes_per_parameter: float
     passes: str
     differs: tuple[str, ...]
 

@@ -40,8 +40,7 @@ def make_class(rule: Rule, module: str | None = None) -> type[RuleOptimizer]:
     options = [o.name for o in rule.options]
     body = {
         "rule": rule,
-        # `maximize` twice: an itemgetter of one key would not return a tuple.
-        "_options": operator.itemgetter("maximize", "maximize", *options),
+        "_options": operator.itemgetter("maximize", "state_dtype", "rounding", *options),
         "_switches": tuple({s.when for s in rule.states if s.when} - set(options)),
         "_couples": bool(program(rule).sums),
         "_optional": tuple(h.name for h in rule.hypers if h.optional),

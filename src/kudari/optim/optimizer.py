@@ -12,9 +12,12 @@ from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
 from kudari.compile.notation import Rule, State
+from kudari.compile.rounding import KAHAN
 from kudari.optim import hypers, loading, sharding
 from kudari.optim.binding import add_up_model_sums, dense_like, needs_others, real
 from kudari.optim.bound_group import BoundGroup
+from kudari.optim.finite import FiniteCheck
+from kudari.optim.states import convert, is_coded, kept_as, state_dtype
 
 _T = TypeVar("_T")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -51,6 +54,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._bound: dict[int, BoundGroup] = {}
         self._entries: list[dict[str, Any]] = []
         self._cuts = sharding.Cuts()
+        self._finite: FiniteCheck | None = None
         super().__init__(given, values)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -104,6 +108,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         if found is not None and sharding.on_any_rank(float(found) != 0, self._tensors()):
             return loss
         scale = getattr(self, "grad_scale", None)
+        if not self._gradients_allow():
+            return loss
         # States that were taken away or replaced from outside must not be written to any more.
         if not all(map(operator.is_, self.state.values(), self._entries)) or len(self.state) != len(
             self._entries
@@ -120,6 +126,16 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _tensors(self) -> Iterable[Tensor]:
         """Every parameter of every group."""
         return (p for group in self.param_groups for p in group["params"])
+
+    def _gradients_allow(self) -> bool:
+        """Whether the gradients of all groups that ask for it are finite."""
+        asking = [group for group in self.param_groups if group["skip_nonfinite"]]
+        if not asking:
+            return True
+        if self._finite is None:
+            self._finite = FiniteCheck()
+        grads = [p.grad for group in asking for p in group["params"] if p.grad is not None]
+        return self._finite(grads, torch.get_num_threads())
 
     def _prepared(self, index: int, group: dict[str, Any], scale: Tensor | None) -> BoundGroup:
         """The group bound to its tensors as they are now, gradients in place."""
@@ -159,6 +175,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._bound, self._entries, self._cuts = {}, [], sharding.Cuts()
+        self._finite = None
         for group in self.param_groups:
             for key, value in {**self.defaults, **hypers.COMMON}.items():
                 group.setdefault(key, value)
@@ -183,19 +200,32 @@ class RuleOptimizer(torch.optim.Optimizer):
             if state.get(declared.key) is not None:
                 fresh = False
                 continue
-            first = _first_value(declared, sharding.local(p), group)
-            state[declared.key] = first if declared.scalar else sharding.placed_like(first, p)
+            state[declared.key] = _first_value(declared, p, group)
+        short = p.dtype in (torch.bfloat16, torch.float16)
+        if group["rounding"] == "kahan" and short and state.get(KAHAN.key) is None:
+            first = dense_like(sharding.local(p), p.dtype).zero_()
+            state[KAHAN.key] = sharding.placed_like(first, p)
         return fresh
 
 
-def _first_value(declared: State, p: Tensor, group: Mapping[str, Any]) -> Tensor:
-    """A state as it is before the first step."""
+def _first_value(declared: State, p: Tensor, group: Mapping[str, Any]) -> Any:
+    """A state as it is before the first step, as the group keeps it."""
+    part = sharding.local(p)
+    plain = _first_numbers(declared, part, group)
+    if declared.scalar:
+        return plain
+    kept = convert(plain, part, kept_as(declared, p, group))
+    return kept if is_coded(kept) else sharding.placed_like(kept, p)
+
+
+def _first_numbers(declared: State, p: Tensor, group: Mapping[str, Any]) -> Tensor:
+    """A state's numbers before the first step."""
     start = declared.init
     if isinstance(start, str):
         start = group.get(start, start)
     if declared.scalar:
         return torch.full((), float(start), dtype=torch.float64, device="cpu")
-    state = dense_like(p, loading.state_dtype(p.dtype)).zero_()
+    state = dense_like(p, state_dtype(p.dtype)).zero_()
     if start == "copy":
         return state.copy_(p.detach())
     if start != "zeros":

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from kudari.compile.expression import Expr, walk
 from kudari.compile.llvm.block import TYPES, Block
+from kudari.compile.llvm.rounding import load_key, random_bits
 from kudari.compile.program import Pass, Program
 
 
@@ -18,13 +19,15 @@ def base_type(program: Program) -> str:
     return "double" if program.compute == "f64" else "float"
 
 
-def _load_slots(program: Program, part: Pass, block: Block, offset: str, mask: str) -> dict[Expr, str]:
-    """Load every slot the pass reads at an element offset."""
+def load_slots(program: Program, part: Pass, block: Block, offset: str, mask: str) -> dict[Expr, str]:
+    """Load every plain slot the pass reads at an element offset, and draw the random bits it asks for."""
     found: dict[Expr, str] = {}
     for item in walk(part.roots):
-        if item.op == "slot":
+        if item.op == "noise":
+            found[item] = random_bits(block, offset)
+        if item.op == "slot" and item.name not in program.coded:
             index = next(i for i, s in enumerate(program.slots) if s.name == item.name)
-            dtype = program.slots[index].dtype
+            dtype = program.slots[index].plain
             pointer = block.emit(f"getelementptr {TYPES[dtype]}, ptr %slot{index}, i64 {offset}")
             found[item] = block.load(dtype, pointer, mask)
     return found
@@ -34,12 +37,17 @@ def _update(
     program: Program, part: Pass, block: Block, offset: str, mask: str, numbers: dict[Expr, str]
 ) -> list[str]:
     """Load, compute and store one vector of every slot; returns the names of the vectors to be summed."""
-    values = block.compute(part.roots, numbers | _load_slots(program, part, block, offset, mask))
+    values = block.compute(part.roots, numbers | load_slots(program, part, block, offset, mask))
     new = dict(part.outputs)
     for index, slot in enumerate(program.slots):
         if slot.name in new:
-            pointer = block.emit(f"getelementptr {TYPES[slot.dtype]}, ptr %slot{index}, i64 {offset}")
-            block.store(slot.dtype, values[new[slot.name]], pointer, mask)
+            pointer = block.emit(f"getelementptr {TYPES[slot.plain]}, ptr %slot{index}, i64 {offset}")
+            block.store(slot.plain, values[new[slot.name]], pointer, mask)
+    return sum_vectors(part, block, values, mask)
+
+
+def sum_vectors(part: Pass, block: Block, values: dict[Expr, str], mask: str) -> list[str]:
+    """What one vector of elements adds to each sum."""
     found = [values[s.expr] for s in part.sums]
     if mask:  # lanes beyond the end add nothing, whatever the formula makes of zeros
         zero = block.number(0.0)
@@ -49,11 +57,13 @@ def _update(
     return found
 
 
-def _head(program: Program, part: Pass, block: Block) -> dict[Expr, str]:
+def head(program: Program, part: Pass, block: Block) -> dict[Expr, str]:
     """Addresses of the slots, and the tensor's numbers spread over vectors."""
     for i in range(len(program.slots)):
         block.lines.append(f"%slotp{i} = getelementptr ptr, ptr %slots, i64 {i}")
         block.lines.append(f"%slot{i} = load ptr, ptr %slotp{i}, align 8")
+    if program.draws:
+        load_key(block, program.columns - 1)
     numbers: dict[Expr, str] = {}
     used = {item.name: item for item in walk(part.roots) if item.op == "hyper"}
     for i in range(len(part.scalars)):
@@ -64,7 +74,7 @@ def _head(program: Program, part: Pass, block: Block) -> dict[Expr, str]:
     return numbers
 
 
-def _tail_mask(block: Block) -> str:
+def tail_mask(block: Block) -> str:
     """Which lanes of the last vector hold elements."""
     width = block.width
     lanes = f"<{', '.join(f'i64 {k}' for k in range(width))}>"
@@ -74,7 +84,7 @@ def _tail_mask(block: Block) -> str:
     return block.emit(f"icmp ult <{width} x i64> {lanes}, {spread}")
 
 
-def _add_up(program: Program, part: Pass, block: Block, totals: list[str]) -> None:
+def add_up(program: Program, part: Pass, block: Block, totals: list[str]) -> None:
     """Add the lanes of each sum in order, in float64, and leave the result in the chunk's row."""
     wide = Block("double", block.width, "r", block.declared)
     for index, total in enumerate(totals):
@@ -93,15 +103,15 @@ def print_chunk(program: Program, number: int, width: int, declared: set[str]) -
     """The inner loop of a pass: elements [start, stop) of one tensor."""
     part = program.passes[number]
     base = base_type(program)
-    head = Block(base, width, "h", declared)
-    numbers = _head(program, part, head)
+    entry = Block(base, width, "h", declared)
+    numbers = head(program, part, entry)
     main = Block(base, width, "m", declared)
     added = _update(program, part, main, "%i", "", numbers)
     tail = Block(base, width, "t", declared)
-    rest = _update(program, part, tail, "%whole", _tail_mask(tail), numbers)
+    rest = _update(program, part, tail, "%whole", tail_mask(tail), numbers)
     end = Block(base, width, "e", declared)
-    zero = head.number(0.0)
-    kind = head.type
+    zero = entry.number(0.0)
+    kind = entry.type
     loop_phis, after_phis, done_phis = [], [], []
     for i, (a, b) in enumerate(zip(added, rest, strict=True)):
         main.lines.append(f"%sum{i}.next = fadd {kind} %sum{i}, {a}")
@@ -109,12 +119,12 @@ def print_chunk(program: Program, number: int, width: int, declared: set[str]) -
         loop_phis.append(f"%sum{i} = phi {kind} [ {zero}, %entry ], [ %sum{i}.next, %loop ]")
         after_phis.append(f"%sum{i}.after = phi {kind} [ {zero}, %entry ], [ %sum{i}.next, %loop ]")
         done_phis.append(f"%sum{i}.all = phi {kind} [ %sum{i}.after, %after ], [ %sum{i}.rest, %tail ]")
-    _add_up(program, part, end, [f"%sum{i}.all" for i in range(len(added))])
+    add_up(program, part, end, [f"%sum{i}.all" for i in range(len(added))])
     return f"""
 define internal void @chunk{number}(
     ptr noalias %slots, ptr noalias %scalars, ptr noalias %partial, i64 %start, i64 %stop) #0 {{
 entry:
-{indent(head.lines)}
+{indent(entry.lines)}
   %length = sub i64 %stop, %start
   %left = and i64 %length, {width - 1}
   %whole = sub i64 %stop, %left

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from kudari.compile.expression import Expr, walk
 from kudari.compile.llvm.block import COMPARE, Block
+from kudari.compile.llvm.blockwise import print_blocks, touches_codes
 from kudari.compile.llvm.chunk import base_type, indent, print_chunk
 from kudari.compile.program import Program, sum_name
 
@@ -89,7 +90,7 @@ chunks.loop:
   %start = load i64, ptr %start.p, align 8
   %stop.p = getelementptr i64, ptr %tensor.p, i64 2
   %stop = load i64, ptr %stop.p, align 8
-  %slots.row = mul i64 %tensor, {len(program.slots)}
+  %slots.row = mul i64 %tensor, {program.columns}
   %my.slots = getelementptr ptr, ptr %slots, i64 %slots.row
   %scalars.row = mul i64 %tensor, {program.scalars_per_tensor}
   %my.scalars = getelementptr {base}, ptr %scalars, i64 %scalars.row
@@ -300,7 +301,8 @@ def print_llvm(program: Program, width: int) -> str:
     declared: set[str] = set()
     functions: list[str] = []
     for number, part in enumerate(program.passes):
-        functions += [print_chunk(program, number, width, declared), _worker(program, number)]
+        chunk = print_blocks if touches_codes(program, part) else print_chunk
+        functions += [chunk(program, number, width, declared), _worker(program, number)]
         functions += [_prologue(program, number, declared)]
         functions += [_combine(program, number)] if part.sums else []
     stages = "\n".join(_stage(program, number) for number in range(len(program.passes)))
