@@ -57,7 +57,25 @@ def race(steps: dict[str, Step], repeats: int) -> dict[str, list[tuple[float, fl
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
     for _ in range(repeats):
         for name, step in steps.items():
-            wall = statistics.median(t[0] for t in found)
+            wall, cpu = time.perf_counter(), time.process_time()
+            step()
+            times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--millions", type=int, default=64, help="parameters (default 64)")
+    parser.add_argument("--repeats", type=int, default=9, help="timed rounds (default 9)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    times = race(contestants(parameters(chosen.millions)), chosen.repeats)
+    print(
+        f"AdamW, {chosen.millions}M parameters in 16 tensors, {chosen.threads} threads, torch {torch.__version__}"
+    )
+    for name, found in times.items():
+        wall = statistics.median(t[0] for t in found)
         pairs = list(zip(found, times["fp32"], strict=True))
         to = [statistics.median(a[i] / b[i] for a, b in pairs) for i in (0, 1)]
         line = f"  {name:14} {wall * 1e3:9.1f} ms   to fp32: wall {to[0]:.2f}, CPU {to[1]:.2f}"
