@@ -71,9 +71,8 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     times = race(contestants(parameters(chosen.millions)), chosen.repeats)
-    print(
-        f"AdamW, {chosen.millions}M parameters in 16 tensors, {chosen.threads} threads, torch {torch.__version__}"
-    )
+    work = f"AdamW, {chosen.millions}M parameters in 16 tensors"
+    print(f"{work}, {chosen.threads} threads, torch {torch.__version__}")
     for name, found in times.items():
         wall = statistics.median(t[0] for t in found)
         pairs = list(zip(found, times["fp32"], strict=True))
