@@ -47,6 +47,7 @@ print(json.dumps(found))
 def worker(folder: str) -> dict[str, float]:
     """Milliseconds of everything in a new process that keeps its kernels in a folder."""
     env = {**os.environ, "KUDARI_CACHE": folder, "OMP_NUM_THREADS": "1"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     done = subprocess.run([sys.executable, "-c", WORKER], env=env, capture_output=True, text=True, check=True)
     return {name: 1000 * seconds for name, seconds in json.loads(done.stdout.splitlines()[-1]).items()}
 
