@@ -155,21 +155,8 @@ def train(prepared: Prepared, folder: RunDir, *, resume: bool, progress: bool) -
             prepared.model,
             bundle.train,
             bundle.valid,
-            loss=_loss(config),
-            optimizer=_optimizer(config, prepared.model),
-            schedule=config.schedule,
-            epochs=config.epochs,
-            steps=config.steps,
-            batch_size=config.batch_size or 1,
-            metrics=config.metrics,
-            accumulate=config.accumulate,
-            clip_norm=config.clip_norm,
-            precision=config.precision,
-            augment=_augment(config),
+            **shape_of(prepared),
             keep=config.keep,
-            seed=config.seed,
-            device=config.device,
-            threads=config.threads,
             out=None if resume else folder.path,
             resume=folder.path if resume else None,
             log_every=config.log_every,
@@ -181,6 +168,27 @@ def train(prepared: Prepared, folder: RunDir, *, resume: bool, progress: bool) -
             config=_portable(config),
             finish=finish,
         )
+
+
+def shape_of(prepared: Prepared) -> dict[str, Any]:
+    """The arguments of ``fit`` that decide the course of a run, beside model and data."""
+    config = prepared.config
+    return {
+        "loss": _loss(config),
+        "optimizer": _optimizer(config, prepared.model),
+        "schedule": config.schedule,
+        "epochs": config.epochs,
+        "steps": config.steps,
+        "batch_size": config.batch_size or 1,
+        "metrics": config.metrics,
+        "accumulate": config.accumulate,
+        "clip_norm": config.clip_norm,
+        "precision": config.precision,
+        "augment": _augment(config),
+        "seed": config.seed,
+        "device": config.device,
+        "threads": config.threads,
+    }
 
 
 @contextmanager

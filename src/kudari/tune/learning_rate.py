@@ -21,7 +21,7 @@ RANGE_SHARE = 0.55
 """Share of the budget the range test may take; what it leaves goes to the trials."""
 
 SPACING = 10**0.5
-PROBES, MOST_PROBES = 3, 5
+PROBES, MOST_PROBES = 3, 4
 """Short runs that the budget is divided by: where it is small, and where it is not."""
 SHORTEST_PROBE, LONGEST_PROBE = 12, 500
 SHORTEST_RUN = 120
@@ -186,7 +186,7 @@ def _probe(trials: Trials, scan: RangeTest, left: float) -> tuple[list[Probe], i
     end = trials.spent + left
     found: dict[int, Probe] = {}
     wanted = [0, -1, 1]
-    while wanted and (trials.spent + steps * judging <= end + 1 or not found):
+    while wanted and len(found) < 8 and trials.spent + steps * judging <= end + 1:
         place = wanted.pop(0)
         rate = scan.best * SPACING**place
         trace = trials.run(rate, steps, judge=max(2, steps // 3), stop=has_diverged)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, median
 
 import torch
@@ -66,7 +67,7 @@ def range_test(trials: Trials, most_steps: int) -> RangeTest:
         The :class:`RangeTest`; every loss in it is finite.
     """
     decades = min(WIDEST, most_steps / STEPS_PER_DECADE)
-    per_decade = max(STEPS_PER_DECADE, min(100, int(most_steps / WIDEST)))
+    per_decade = max(STEPS_PER_DECADE, min(50, int(most_steps / WIDEST)))
     start = first_rate(trials, decades)
     limit = min(most_steps, math.ceil(per_decade * (WIDEST + 1.5)))
     trace = trials.run(
@@ -113,15 +114,18 @@ def has_diverged(losses: Sequence[float]) -> bool:
         >>> has_diverged([2.3] * 5 + [1.0] * 5 + [2.0] * 5), has_diverged([2.3, 2.2, 2.1] * 5)
         (True, False)
     """
-    if len(losses) < 8:
+    if len(losses) < 10:
         return False
-    now = median(losses[-5:])
-    first = fmean(losses[:3])
-    lowest = min(fmean(losses[i : i + 5]) for i in range(len(losses) - 4))
+    now, first = median(losses[-5:]), fmean(losses[:5])
     if not math.isfinite(now):
         return True
+    lowest = min(fmean(losses[i : i + 5]) for i in range(len(losses) - 4))
+    jumps = [abs(b - a) for a, b in pairwise(losses[:-5])]
+    noise = 1.4826 * median(jumps) / math.sqrt(2)
+    if now - lowest <= 3 * noise:  # the lowest of many means of five is low by chance, by about one
+        return False
     gained = first - lowest
-    if gained > 0.1 * abs(first):
+    if gained > max(0.1 * abs(first), 2 * noise):
         return now > lowest + 0.5 * gained or now > 4 * lowest > 0
     return now > first + max(abs(first), 1e-12)
 
