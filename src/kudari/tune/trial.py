@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
+from statistics import median
 from typing import Any
 
 import torch
@@ -42,12 +43,12 @@ class Trace:
     Attributes:
         losses: mean training loss of every step, up to the first that is not finite.
         judged: mean loss on batches not trained on, infinite where training diverged; None if not asked for.
-        seconds: spent in steps.
+        step_seconds: median time of a step, judging and validation excluded.
     """
 
     losses: tuple[float, ...]
     judged: float | None = None
-    seconds: float = 0.0
+    step_seconds: float = 0.0
 
     @property
     def broke(self) -> bool:
@@ -163,9 +164,11 @@ class Trials:
         rate = FactorRate(self.optimizer, factor)
         stepper = Stepper(self.model, self.loss, self.optimizer, rate, self._clip_norm, self._precision)
         batches, losses = self._feed.iterate(0), []
-        started = time.perf_counter()
+        times: list[float] = []
         for step, micro in enumerate(islice(batches, steps)):
+            started = time.perf_counter()
             losses.append(float(stepper.take(step, micro)[0]))
+            times.append(time.perf_counter() - started)
             self.spent += 1
             if not math.isfinite(losses[-1]):
                 break
@@ -174,9 +177,8 @@ class Trials:
                 break
             if at is not None and at(step + 1):
                 break
-        seconds = time.perf_counter() - started
         judged = self._judge(batches, judge, losses) if judge else None
-        return Trace(tuple(losses), judged, seconds)
+        return Trace(tuple(losses), judged, median(times) if times else 0.0)
 
     def _judge(self, batches: Iterator[tuple[Batch, ...]], count: int, losses: list[float]) -> float:
         """Mean loss on the batches that follow, in the mode of training: batch norms have no history yet."""
@@ -204,6 +206,11 @@ class Trials:
                 units=self._units,
             )
         return values or {}
+
+    def state_bytes(self) -> int:
+        """Bytes of the optimizer's state as it is; asked from ``at``, it is that of a run."""
+        states = [state for state in self.optimizer.state.values() if isinstance(state, dict)]
+        return sum(v.nbytes for state in states for v in state.values() if isinstance(v, torch.Tensor))
 
     def _context(self) -> AbstractContextManager[object]:
         return self._precision() if self._precision is not None else nullcontext()
