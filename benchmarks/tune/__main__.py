@@ -3,9 +3,9 @@
     make bench-tune                   all cells; measurements are kept in runs/bench-tune and reused
     python -m benchmarks.tune --fresh measure everything again
 
-Regret of a cell: (L(suggested) - L(best of grid)) / (L(untrained) - L(best of grid)), L the held-out loss after
-a whole run. The grid is √10 apart and widened until its best is interior. A suggestion that diverges has
-regret 1; so has one that is worse than not training.
+Regret of a cell: (L(suggested) - L(best of grid)) / (L(untrained) - L(best of grid)), L the held-out loss
+after a whole run. The grid is √10 apart and widened until its best is interior. A suggestion that diverges
+has regret 1; so has one that is worse than not training.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks.tune.cells import OPTIMIZERS, SEEDS, Cell, Store, available, grid, outcome, untrained
 from benchmarks.tune.rivals import RIVALS
 from benchmarks.tune.tasks import TASKS
+
 from kudari.tune import recipe
 from kudari.tune.learning_rate import find_lr
 
@@ -86,7 +87,7 @@ def by_recipe(cell: Cell) -> dict[str, Any]:
     made = cell.task.model(cell.seed)  # names of its parameters decide what is decayed
 
     def make(params: Any) -> Any:
-        ids = {n: p for n, p in zip((n for n, _ in made.named_parameters()), params, strict=True)}
+        ids = dict(zip((n for n, _ in made.named_parameters()), params, strict=True))
         groups = [
             {"params": [ids[n] for n in g["param_names"]], "weight_decay": g["weight_decay"]}
             for g in optim.groups(made, weight_decay=decay)
@@ -122,13 +123,13 @@ def table(results: list[Result], title: str) -> None:
     """Mean, median, worst and share within 10 %, of every method."""
     methods = list(dict.fromkeys(r.method for r in results))
     cells = len({r.cell.key for r in results})
-    print(f"\n{title}: {cells} cells\n\n| method | mean | median | worst | within 10 % | at 100 % |\n|---|---|---|---|---|---|")
+    print(f"\n{title}: {cells} cells\n")
+    print("| method | mean | median | worst | within 10 % | at 100 % |\n|---|---|---|---|---|---|")
     for method in methods:
         values = [r.regret for r in results if r.method == method]
-        print(
-            f"| {method} | {statistics.fmean(values):.1%} | {statistics.median(values):.1%} | {max(values):.1%} "
-            f"| {sum(v <= 0.1 for v in values) / len(values):.0%} | {sum(v >= 1 for v in values)} |"
-        )
+        mean, middle, worst = statistics.fmean(values), statistics.median(values), max(values)
+        within, lost = sum(v <= 0.1 for v in values) / len(values), sum(v >= 1 for v in values)
+        print(f"| {method} | {mean:.1%} | {middle:.1%} | {worst:.1%} | {within:.0%} | {lost} |")
 
 
 def details(results: list[Result]) -> None:

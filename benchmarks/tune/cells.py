@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tune.tasks import Task
 from torch.optim import Optimizer
 
-from benchmarks.tune.tasks import Task
 from kudari import optim
 from kudari.train.options import Options
 from kudari.tune.trial import Trials, open_trials

@@ -203,7 +203,7 @@ TASKS = (
     Task("text", "characters of Python's library, transformer of 2 blocks", True,
          seeded(Transformer), text, next_character, 300, 8),
     Task("wine", "13 unnormalised columns, MLP 13-32-32-3", True,
-         seeded(lambda: models.mlp(13, [32, 32], 3)), functools.partial(raw, "wine"), "cross_entropy", 300, 16),
+         seeded(lambda: models.mlp(13, [32, 32], 3)), functools.partial(raw, "wine"), batch_size=16),
     Task("pictures", "classification: digits, residual CNN with batch norm", False,
          seeded(lambda: models.cnn(1, 10, width=4, depth=2)), digits_pictures, "cross_entropy", 200),
     Task("tuned", "fine-tuning: body pre-trained on digits 0 to 4, then 5 to 9", False,

@@ -42,8 +42,12 @@ class Prepared:
         return self.resolved.config
 
 
-def prepare(loaded: Loaded) -> Prepared:
+def prepare(loaded: Loaded, bundle: Bundle | None = None) -> Prepared:
     """Read the data, build the model and fill the gaps of the configuration.
+
+    Args:
+        loaded: the configuration.
+        bundle: its data, where they have been read already.
 
     Raises:
         ConfigError: the configuration does not fit the data.
@@ -55,7 +59,7 @@ def prepare(loaded: Loaded) -> Prepared:
     from kudari.train.environment import choose_device
 
     choose_device(loaded.config.device)  # refuse a device that is not there before reading any data
-    bundle = load_bundle(loaded.config)
+    bundle = bundle or load_bundle(loaded.config)
     check_data(loaded, bundle.kind, bundle.task)
     shape = tuple(bundle.train.inputs.shape[1:])
     spec = model_spec(loaded.config, shape, default_spec(bundle))

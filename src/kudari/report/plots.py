@@ -17,7 +17,7 @@ Place = tuple[float, float]
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its name, the number of its colour, and its points by x; ``faint`` for one of several seeds."""
+    """One line: its name, the number of its colour, and points by x; ``faint`` for one of several seeds."""
 
     name: str
     colour: int
@@ -33,7 +33,6 @@ class Dot:
     y: float
     colour: int
     text: str
-    hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,12 +116,12 @@ def _legend(plot: Plot) -> Markup:
 def _axes(plot: Plot) -> Markup:
     parts = []
     for value, text in plot.y.ticks(4 if plot.y.log else 5):
-        at = percent(1 - plot.y.place(value))
-        parts.append(element("line", x1="0", x2="100%", y1=at, y2=at, class_="grid"))
-        parts.append(element("text", text, x="-8", y=at, dy="0.32em", class_="tick y"))
+        height = percent(1 - plot.y.place(value))
+        parts.append(element("line", x1="0", x2="100%", y1=height, y2=height, class_="grid"))
+        parts.append(element("text", text, x="-8", y=height, dy="0.32em", class_="tick y"))
     named = plot.named or tuple(plot.x.ticks(5))
-    for i, (value, text) in enumerate(named):
-        at, last = plot.x.place(value), i == len(named) - 1
+    for i, (spot, text) in enumerate(named):
+        at, last = plot.x.place(spot), i == len(named) - 1
         if last and plot.x_name and not plot.named:
             text = f"{text} {plot.x_name}"
         anchor = "end" if last and at > 0.9 else "start" if at < 0.01 else "middle"
@@ -157,5 +156,5 @@ def _dot(dot: Dot, plot: Plot) -> Markup:
         cx=percent(plot.x.place(dot.x)),
         cy=percent(1 - plot.y.place(dot.y)),
         r=4.5,
-        class_=f"dot c{dot.colour % COLOURS}{' hollow' if dot.hollow else ''}",
+        class_=f"dot c{dot.colour % COLOURS}",
     )

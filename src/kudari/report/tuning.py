@@ -43,7 +43,9 @@ class Suggestion(Protocol):
     def picture(self) -> str: ...
 
 
-def write_suggestion(found: Suggestion, folder: Path, title: str, again: str, said: Sequence[str] = ()) -> Path:
+def write_suggestion(
+    found: Suggestion, folder: Path, title: str, again: str, said: Sequence[str] = ()
+) -> Path:
     """Write ``report.html`` of a learning-rate search.
 
     Args:
@@ -58,7 +60,11 @@ def write_suggestion(found: Suggestion, folder: Path, title: str, again: str, sa
     """
     cards = [
         ("Learning rate", number(found.lr, 3), "" if found.reliable else "the optimizer's own"),
-        ("About as good", f"{number(found.low, 2)} to {number(found.high, 2)}" if found.reliable else "unknown", ""),
+        (
+            "About as good",
+            f"{number(found.low, 2)} to {number(found.high, 2)}" if found.reliable else "unknown",
+            "",
+        ),
         ("Confidence", found.confidence, ""),
         ("Cost", f"{found.spent / max(1, found.steps):.0%}", "of a training run"),
     ]
@@ -87,8 +93,8 @@ def write_race(race: Race, folder: Path, again: str) -> Path:
     best = standings[0]
     seeds = plural(len(race.seeds), "seed")
     sentence = (
-        f"{len(race.tuned)} optimizers, {seeds}, {plural(race.steps, 'step')} each, every learning rate found by "
-        "the same search."
+        f"{len(race.tuned)} optimizers, {seeds}, {plural(race.steps, 'step')} each, every learning rate "
+        "found by the same search."
     )
     cards = [("Best", best.optimizer, f"of {seeds}")]
     if best.finished:
@@ -124,14 +130,18 @@ def write_search(search: Search, folder: Path, again: str) -> Path:
     sentence = f"{plural(len(search.attempts), 'attempt')}, {stopped} of them stopped early."
     cards = [("Attempts", str(len(search.attempts)), f"{len(done)} to the end")]
     if best is not None and best.value is not None:
-        cards.insert(0, (label(search.metric), metric(search.metric, best.value), f"attempt {best.number + 1}"))
+        cards.insert(
+            0, (label(search.metric), metric(search.metric, best.value), f"attempt {best.number + 1}")
+        )
         cards += [(key, str(value), "of the best") for key, value in best.values.items()]
     body = [
         _head("search of settings", search.title, sentence, search.said),
         _cards(cards),
         section("history", "History", _history(search)) if done else None,
         _importance(search),
-        section("settings", "Each setting", element("div", _slices(search), class_="charts")) if done else None,
+        section("settings", "Each setting", element("div", _slices(search), class_="charts"))
+        if done
+        else None,
         section("table", "Attempts", _attempts(search)),
         section("again", "Go on", command(again)),
     ]
@@ -187,7 +197,9 @@ def _race_curves(race: Race, colours: dict[str, int]) -> Markup:
     lines = []
     for entry in race.entries:
         points = tuple((float(s), v) for s, v in entry.curve if math.isfinite(v))
-        lines.append(Line(f"{entry.optimizer}, seed {entry.seed}", colours[entry.optimizer], points, faint=True))
+        lines.append(
+            Line(f"{entry.optimizer}, seed {entry.seed}", colours[entry.optimizer], points, faint=True)
+        )
     for name, colour in colours.items():
         lines.append(Line(f"{name}, mean", colour, _mean_curve(race, name)))
     drawn = [v for line in lines for _, v in line.points]
@@ -197,12 +209,14 @@ def _race_curves(race: Race, colours: dict[str, int]) -> Markup:
         step_scale([0.0, float(race.steps)]),
         value_scale(drawn),
         "steps",
-        "Thick: mean of the seeds that got so far. Thin: single seeds. A line that ends early was stopped or diverged.",
+        "Thick: mean of the seeds that finished. Thin: single seeds; what ends early was stopped or diverged.",
         tuple(lines),
         legend=tuple(colours.items()),
         large=True,
     )
-    words = " ".join(f"{n} ends at {number(_mean_curve(race, n)[-1][1])}." for n in colours if _mean_curve(race, n))
+    words = " ".join(
+        f"{n} ends at {number(_mean_curve(race, n)[-1][1])}." for n in colours if _mean_curve(race, n)
+    )
     return draw(plot, words or "No finite values.")
 
 
@@ -250,7 +264,9 @@ def _standings(race: Race, standings: Sequence[Standing]) -> Markup:
     ]
     for s in standings:
         runs = [f"{s.finished} finished"]
-        runs += [f"{count} {word}" for count, word in ((s.stopped, "stopped"), (s.diverged, "diverged")) if count]
+        runs += [
+            f"{count} {word}" for count, word in ((s.stopped, "stopped"), (s.diverged, "diverged")) if count
+        ]
         rows.append(
             table_row(
                 "td",
@@ -263,11 +279,14 @@ def _standings(race: Race, standings: Sequence[Standing]) -> Markup:
             )
         )
     note = (
-        "Mean and standard deviation over the seeds that finished. Step: median time of a whole training step, "
-        "the least of the seeds."
+        "Mean and standard deviation over the seeds that finished. Step: median time of a whole training "
+        "step, the least of the seeds."
     )
     return join(
-        [element("div", element("table", rows, class_="list"), class_="scroll"), element("p", note, class_="note")]
+        [
+            element("div", element("table", rows, class_="list"), class_="scroll"),
+            element("p", note, class_="note"),
+        ]
     )
 
 
@@ -313,7 +332,9 @@ def _importance(search: Search) -> Markup | None:
         return None
     rows = sorted(search.importance.items(), key=lambda item: -item[1])
     drawn = bars([(name, share, f"{100 * share:.0f} %") for name, share in rows])
-    note = "How much of the difference between good attempts and all of them each setting explains (PED-ANOVA)."
+    note = (
+        "How much of the difference between good attempts and all of them each setting explains (PED-ANOVA)."
+    )
     return section("importance", "What mattered", drawn, element("p", note, class_="note"))
 
 
@@ -351,7 +372,8 @@ def _places(texts: Sequence[str]) -> tuple[list[float], Scale, tuple[tuple[float
 def _attempts(search: Search) -> Markup:
     sign = 1.0 if search.better == "lower" else -1.0
     ranked = sorted(
-        search.attempts, key=lambda a: (a.value is None, sign * (a.value if a.value is not None else 0.0), a.number)
+        search.attempts,
+        key=lambda a: (a.value is None, sign * (a.value if a.value is not None else 0.0), a.number),
     )
     keys = list(ranked[0].values) if ranked else []
     rows = [table_row("th", "Attempt", label(search.metric), *keys, "Time")]

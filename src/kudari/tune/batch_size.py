@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -102,12 +103,14 @@ def batch(
             limit = f"memory: {size:,} samples would need about {_foreseen(tried, size) / 2**20:,.0f} MiB"
             break
         try:
-            tried.append(_try(model, data, Options(loss=loss, optimizer=optimizer, batch_size=size, steps=steps + 1,
-                                                   **options), steps))  # fmt: skip
+            shaped = Options(loss=loss, optimizer=optimizer, batch_size=size, steps=steps + 1, **options)
+            tried.append(_try(model, data, shaped, steps))
         except (torch.OutOfMemoryError, MemoryError) as error:
             limit = f"memory: {size:,} samples do not fit"
             if not tried:
-                raise ArgumentError("Not even one sample fits into memory.", fix="Make the model smaller.") from error
+                raise ArgumentError(
+                    "Not even one sample fits into memory.", fix="Make the model smaller."
+                ) from error
             break
         finally:
             _give_back()
@@ -153,8 +156,7 @@ def _try(model: nn.Module, data: Any, options: Options, steps: int) -> Tried:
 
         trials.run(trials.lr, steps + 1, at=at)
         state = sum(p.numel() * p.element_size() for p in trials.model.parameters())
-    spans = [b - a for a, b in zip(marks[1:], marks[2:], strict=False)] or [marks[-1] - marks[0]]
-    seconds = median(spans)
+    seconds = median(b - a for a, b in pairwise(marks[1:]))
     return Tried(size, seconds, size / max(seconds, 1e-9), kept.total + 4 * state)
 
 
@@ -216,5 +218,5 @@ def _from_cgroup() -> Iterator[float]:
 
 def _give_back() -> None:
     gc.collect()
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()

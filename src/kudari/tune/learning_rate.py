@@ -96,7 +96,7 @@ class LrSuggestion:
 def lr(
     model: nn.Module, loss: Any, data: Any, optimizer: Any = "adamw", *, budget: float = 0.5, **options: Any
 ) -> LrSuggestion:
-    """Suggest a learning rate for a run, by trying; the model, optimizer, data and random state stay as they are.
+    """Suggest a learning rate for a run, by trying; model, optimizer, data and random state stay as they are.
 
     A range test finds between which rates training works. Short runs on the real schedule, squeezed into
     their length, decide between them, judged on batches they were not trained on. The best rate of a short
@@ -148,8 +148,8 @@ def find_lr(trials: Trials, budget: float = 0.5) -> LrSuggestion:
     if allowed < SHORTEST_RUN // 2:
         return _none(
             trials,
-            f"The run has {trials.steps} steps, and {allowed} are allowed for the search; a range test and three "
-            f"short runs need {SHORTEST_RUN // 2}. Pass a larger budget, or train longer.",
+            f"The run has {trials.steps} steps, and {allowed} are allowed for the search; a range test and "
+            f"three short runs need {SHORTEST_RUN // 2}. Pass a larger budget, or train longer.",
         )
     begun = trials.spent
     ignores = ignores_gradient_size(trials)
@@ -216,7 +216,9 @@ def _decide(
     if not finite or drop <= 2 * scan.noise / math.sqrt(max(2, steps // 3)) or drop <= 1e-3 * abs(start):
         why = "No short run got below the loss it began with"
         why = f"{why} ({start:.4g}): the loss does not react to training within {steps} steps."
-        return _none(trials, f"{why} Look at data, labels and loss first: kudari doctor helps.", scan, probes, steps)
+        return _none(
+            trials, f"{why} Look at data, labels and loss first: kudari doctor helps.", scan, probes, steps
+        )
     peak, width = vertex(probes)
     peak = min(peak, least_within(probes, best.loss + _between(SLACK, ignores) * drop))
     at = peak * scale
@@ -226,7 +228,11 @@ def _decide(
         f"Of short runs of {steps} steps the best rate is about {peak:.2g}"
         + ("" if inside else ", at the end of those tried")
         + f"; a run of {trials.steps:,} steps wants {scale:.2g} of it. "
-        + (f"Training diverges from {scan.high:.2g} on." if scan.diverged else "No rate tried made it diverge.")
+        + (
+            f"Training diverges from {scan.high:.2g} on."
+            if scan.diverged
+            else "No rate tried made it diverge."
+        )
     )
     return LrSuggestion(
         lr=at,
@@ -280,7 +286,7 @@ def least_within(probes: Sequence[Probe], loss: float) -> float:
         return probes[at].lr
     before, after = probes[at - 1], probes[at]
     share = (loss - after.loss) / (before.loss - after.loss)
-    return after.lr * (before.lr / after.lr) ** share
+    return float(after.lr * (before.lr / after.lr) ** share)
 
 
 def _none(

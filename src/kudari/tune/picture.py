@@ -103,7 +103,9 @@ class _Plot:
             parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
             parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{value:.3g}</text>')
         for k in range(math.ceil(self.low), math.floor(self.high) + 1):
-            parts.append(f'<text x="{self.x(10.0**k)}" y="{HEIGHT - 24}" text-anchor="middle">{10.0**k:g}</text>')
+            parts.append(
+                f'<text x="{self.x(10.0**k)}" y="{HEIGHT - 24}" text-anchor="middle">{10.0**k:g}</text>'
+            )
         parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 8}" text-anchor="end">learning rate</text>')
         return parts
 
@@ -120,5 +122,7 @@ class _Plot:
             parts.append(f'<polyline class="probes" points="{points([(p.lr, p.loss) for p in probes])}"/>')
         for p in probes:
             words = f"{p.lr:.3g}: " + (f"{p.loss:.4g}" if math.isfinite(p.loss) else "diverged")
-            parts.append(f'<circle cx="{self.x(p.lr)}" cy="{self.y(p.loss)}" r="4"><title>{words}</title></circle>')
+            parts.append(
+                f'<circle cx="{self.x(p.lr)}" cy="{self.y(p.loss)}" r="4"><title>{words}</title></circle>'
+            )
         return parts

@@ -70,9 +70,7 @@ def range_test(trials: Trials, most_steps: int) -> RangeTest:
     per_decade = max(STEPS_PER_DECADE, min(50, int(most_steps / WIDEST)))
     start = first_rate(trials, decades)
     limit = min(most_steps, math.ceil(per_decade * (WIDEST + 1.5)))
-    trace = trials.run(
-        start, limit, factor=lambda step: 10.0 ** (step / per_decade), stop=has_diverged
-    )
+    trace = trials.run(start, limit, factor=lambda step: 10.0 ** (step / per_decade), stop=has_diverged)
     losses = [value for value in trace.losses if math.isfinite(value)]
     rates = [start * 10.0 ** (i / per_decade) for i in range(len(losses))]
     diverged = trace.broke or has_diverged(losses)
@@ -87,8 +85,8 @@ def first_rate(trials: Trials, decades: float) -> float:
     """
     moved = relative_move(trials)
     if not (math.isfinite(moved) and moved > 0):
-        return trials.lr * 10.0**-decades
-    return float(trials.lr * LARGEST_MOVE * 10.0**-decades / moved)
+        return trials.lr * float(10.0**-decades)
+    return trials.lr * LARGEST_MOVE * float(10.0**-decades) / moved
 
 
 def relative_move(trials: Trials, loss_scale: float = 1.0) -> float:
@@ -99,7 +97,9 @@ def relative_move(trials: Trials, loss_scale: float = 1.0) -> float:
 
     def measure(before: list[torch.Tensor]) -> None:
         with torch.no_grad():
-            moved = sum(float((p - old).float().square().sum()) for p, old in zip(weights, before, strict=True))
+            moved = sum(
+                float((p - old).float().square().sum()) for p, old in zip(weights, before, strict=True)
+            )
             size = sum(float(old.float().square().sum()) for old in before)
         found[0] = math.sqrt(moved / size) if size > 0 else 0.0
 
@@ -131,7 +131,7 @@ def has_diverged(losses: Sequence[float]) -> bool:
 
 
 def smooth(losses: Sequence[float], width: float = SMOOTHING) -> list[float]:
-    """Gaussian mean of the logarithms (of the values where one is not above 0), centred; ends are renormalised.
+    """Centred Gaussian mean of the logarithms, of the values where one is not above 0; ends renormalised.
 
     Example:
         >>> smooth([1.0, 1.0, 1.0])

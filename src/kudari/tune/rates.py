@@ -18,7 +18,9 @@ CHEN = "Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, section
 HE = "He et al. 2016, Deep Residual Learning, section 3.4"
 GOYAL = "Goyal et al. 2017, Accurate, Large Minibatch SGD, section 2.1"
 MALLADI = "Malladi et al. 2022, On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, section 4"
-YOU_LAMB = "You et al. 2020, Large Batch Optimization for Deep Learning: Training BERT in 76 minutes, section 4"
+YOU_LAMB = (
+    "You et al. 2020, Large Batch Optimization for Deep Learning: Training BERT in 76 minutes, section 4"
+)
 YOU_LARS = "You et al. 2017, Large Batch Training of Convolutional Networks, section 5"
 DEVLIN = "Devlin et al. 2019, BERT, appendix A.3: 2e-5 to 5e-5 with Adam"
 
@@ -83,7 +85,7 @@ class Rate:
 
 
 def peak_rate(now: Situation, optimizer: str) -> Rate | None:
-    """The peak rate for a model, its purpose and its batch; None for an optimizer that is not in the table."""
+    """The peak rate for a model, its purpose and its batch; None for an optimizer not in the table."""
     start = STARTS.get(optimizer)
     if start is None:
         return None
@@ -106,7 +108,9 @@ def peak_rate(now: Situation, optimizer: str) -> Rate | None:
 def _base(now: Situation, optimizer: str, start: Start) -> Rate:
     if now.purpose == "pretraining" and start.of_adamw is not None:
         lr = _pretraining(now.parameters) * start.of_adamw
-        return Rate(lr, f"Interpolated for {now.parameters:,} parameters: larger models need smaller steps.", BROWN)
+        return Rate(
+            lr, f"Interpolated for {now.parameters:,} parameters: larger models need smaller steps.", BROWN
+        )
     small = now.parameters < SMALL_MODEL
     lr = start.lr_small if small else start.lr_large
     if now.purpose == "finetuning":
@@ -116,8 +120,9 @@ def _base(now: Situation, optimizer: str, start: Start) -> Rate:
             lr,
             "Weights that have learned something should move little: a third of the rate from scratch, far "
             "less for large models.",
-            DEVLIN if large else "Kornblith, Shlens, Le 2019, Do Better ImageNet Models Transfer Better?, "
-            "appendix A.4",
+            DEVLIN
+            if large
+            else "Kornblith, Shlens, Le 2019, Do Better ImageNet Models Transfer Better?, appendix A.4",
         )
     size = (
         f"a model of {now.parameters:,} parameters bears a large step"
@@ -132,7 +137,7 @@ def _pretraining(parameters: int) -> float:
     sizes = [size for size, _ in PRETRAINING]
     at = bisect_left(sizes, parameters)
     if at == 0:
-        return min(1e-3, PRETRAINING[0][1] * (sizes[0] / max(1, parameters)) ** 0.5)
+        return float(min(1e-3, PRETRAINING[0][1] * (sizes[0] / max(1, parameters)) ** 0.5))
     if at == len(sizes):
         return PRETRAINING[-1][1]
     (a, lr_a), (b, lr_b) = PRETRAINING[at - 1], PRETRAINING[at]

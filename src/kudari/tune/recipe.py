@@ -64,8 +64,8 @@ def recipe(
         ('0.0006', '[0.9, 0.95]', '1.0')
     """
     given = {
-        "samples": samples, "parameters": parameters, "optimizer": optimizer, "purpose": purpose, "kind": kind,
-        "batch_size": batch_size, "accumulate": accumulate, "picture_side": picture_side,
+        "samples": samples, "parameters": parameters, "optimizer": optimizer, "purpose": purpose,
+        "kind": kind, "batch_size": batch_size, "accumulate": accumulate, "picture_side": picture_side,
     }  # fmt: skip
     now = look(task, model, data, hardware, given)
     batch = _batch_size(now)
@@ -166,7 +166,7 @@ _OPTIMIZERS = {
         YOU_LAMB,
     ),
     "sgd": (
-        "Convolutional networks trained long on many pictures end at least as well with momentum as with Adam.",
+        "Convolutional networks trained long on many pictures end at least as well with momentum as Adam.",
         "He et al. 2016, Deep Residual Learning; Wilson et al. 2017, The Marginal Value of Adaptive Gradient "
         "Methods",
     ),

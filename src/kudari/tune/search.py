@@ -58,9 +58,11 @@ def run_search(
 
     if attempts < 1:
         raise ArgumentError(f"attempts={attempts} is below 1.", fix="Pass 20.")
-    with opener({k: _first(c) for k, c in space.items()}) as trials:
+    with opener({k: first_value(c) for k, c in space.items()}) as trials:
         if trials.valid is None:
-            raise ArgumentError("There is no validation set.", fix="Pass valid=(X, y): it decides the search.")
+            raise ArgumentError(
+                "There is no validation set.", fix="Pass valid=(X, y): it decides the search."
+            )
         metric, sign = best_by(trials.metrics)
     better: Better = "higher" if sign > 0 else "lower"
     study = open_study(
@@ -80,7 +82,8 @@ def run_search(
         close_study(study)
 
 
-def _first(choices: Choices) -> str:
+def first_value(choices: Choices) -> str:
+    """The first or lowest of the choices, as it would be written in a configuration."""
     if isinstance(choices, OneOf):
         return choices.values[0]
     return str(int(choices.low)) if choices.whole else f"{choices.low:.6g}"
@@ -126,7 +129,9 @@ def _attempt(study: Any, space: Mapping[str, Choices], opener: Opener, metric: s
             return False
 
         trials.run(trials.lr, trials.steps, at=at)
-    trial.set_user_attr("attempt", {"values": values, "status": status[0], "seconds": time.perf_counter() - started})
+    trial.set_user_attr(
+        "attempt", {"values": values, "status": status[0], "seconds": time.perf_counter() - started}
+    )
     if status[0] == "finished":
         study.tell(trial, last[-1])
     else:

@@ -1,4 +1,4 @@
-"""What a recipe depends on, as plain numbers: read from models, data and machines where they are given. No torch."""
+"""What a recipe depends on, as plain numbers, read from models, data and machines. No torch."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _count(data: Any) -> int:
     for found in (getattr(data, "train", None), data):
         if isinstance(found, (tuple, list)) and found and hasattr(found[0], "__len__"):
             return len(found[0])
-        dataset = getattr(found, "dataset", found)
+        dataset: Any = getattr(found, "dataset", found)
         if hasattr(dataset, "__len__"):
             return len(dataset)
     raise ArgumentError(

@@ -48,7 +48,6 @@ def close_study(study: Any) -> None:
     """Give the database's file back."""
     storage = getattr(study, "_storage", None)
     backend = getattr(storage, "_backend", storage)
-    engine = getattr(backend, "engine", None)
-    if engine is not None:
+    if backend is not None and hasattr(backend, "engine"):
         backend.remove_session()
-        engine.dispose()
+        backend.engine.dispose()

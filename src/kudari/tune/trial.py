@@ -22,7 +22,6 @@ from kudari.train.averaging import averaged_weights, set_mode
 from kudari.train.environment import choose_device
 from kudari.train.evaluation import evaluate
 from kudari.train.feeds import Batch, Feed
-from kudari.train.losses import Loss
 from kudari.train.metrics import Metric, loss_metric
 from kudari.train.options import Options
 from kudari.train.prepare import Prepared, precision_of, prepare

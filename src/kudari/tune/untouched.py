@@ -226,7 +226,7 @@ def _keep_randomness() -> list[Undo]:
         lambda: np.random.set_state(numpy),
         lambda: torch.set_rng_state(cpu),
     ]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         devices = torch.cuda.get_rng_state_all()
         undo.append(lambda: torch.cuda.set_rng_state_all(devices))
     with suppress(AttributeError, RuntimeError):
