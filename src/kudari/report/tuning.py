@@ -209,7 +209,7 @@ def _race_curves(race: Race, colours: dict[str, int]) -> Markup:
         step_scale([0.0, float(race.steps)]),
         value_scale(drawn),
         "steps",
-        "Thick: mean of the seeds that finished. Thin: single seeds; what ends early was stopped or diverged.",
+        "Thick: mean of the seeds that finished. Thin: single seeds; some were stopped or diverged.",
         tuple(lines),
         legend=tuple(colours.items()),
         large=True,
