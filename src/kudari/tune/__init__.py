@@ -11,15 +11,19 @@ from kudari.tune.situation import Hardware
 if TYPE_CHECKING:
     from kudari.tune.batch_size import BatchSizes, batch
     from kudari.tune.learning_rate import LrSuggestion, lr
+    from kudari.tune.race import compare
+    from kudari.tune.results import Race
 
 _NAMES = {
     "lr": "learning_rate",
     "LrSuggestion": "learning_rate",
     "batch": "batch_size",
     "BatchSizes": "batch_size",
+    "compare": "race",
+    "Race": "results",
 }
 
-__all__ = ["BatchSizes", "Hardware", "LrSuggestion", "batch", "lr", "recipe"]
+__all__ = ["BatchSizes", "Hardware", "LrSuggestion", "Race", "batch", "compare", "lr", "recipe"]
 
 
 def __getattr__(name: str) -> Any:

@@ -97,7 +97,9 @@ def batch(
     end = min(samples, most) if most else samples
     tried: list[Tried] = []
     limit = "the data" if not most or most >= samples else f"most={most}"
-    size = 1
+    # Batch norm has no variance of a single sample.
+    normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    size = min(2 if normed else 1, end)
     while True:
         if tried and _foreseen(tried, size) > allowed:
             limit = f"memory: {size:,} samples would need about {_foreseen(tried, size) / 2**20:,.0f} MiB"
@@ -114,7 +116,10 @@ def batch(
             break
         finally:
             _give_back()
-        if tried[-1].kept_bytes > allowed or size >= end:
+        if tried[-1].kept_bytes > allowed:
+            limit = f"memory: {size:,} samples need about {tried[-1].kept_bytes / 2**20:,.0f} MiB"
+            break
+        if size >= end:
             break
         size = min(size * 2, end)
     fits = [t for t in tried if t.kept_bytes <= allowed] or tried[:1]
@@ -168,10 +173,9 @@ class _Kept:
         self._seen: set[int] = set()
 
     def _pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.total += storage.nbytes()
+        if tensor.data_ptr() not in self._seen:
+            self._seen.add(tensor.data_ptr())
+            self.total += tensor.nbytes
         return tensor
 
     def counting(self) -> contextlib.AbstractContextManager[Any]:
@@ -217,6 +221,6 @@ def _from_cgroup() -> Iterator[float]:
 
 
 def _give_back() -> None:
-    gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gc.collect()
         torch.cuda.empty_cache()
