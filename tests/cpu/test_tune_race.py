@@ -5,12 +5,12 @@ import torch
 
 from kudari import tune
 from kudari.errors import ArgumentError, MissingExtraError
+from kudari.train.options import Options
 from kudari.tune.batch_size import batch
 from kudari.tune.race import run_race
-from kudari.tune.space import read_space
 from kudari.tune.search import run_search
+from kudari.tune.space import read_space
 from kudari.tune.trial import open_trials
-from kudari.train.options import Options
 from tests.cpu.test_tune_lr import bits, same
 from tests.cpu.train_runs import network, points
 
@@ -29,7 +29,9 @@ def race(folder, names=("adamw", "lion"), seeds=2, said=None, **options):
 
 def test_contenders_get_the_same_budget_seeds_and_a_rate_of_their_own(tmp_path):
     found = race(tmp_path)
-    assert {(e.optimizer, e.seed) for e in found.entries} == {(o, s) for o in ("adamw", "lion") for s in (0, 1)}
+    assert {(e.optimizer, e.seed) for e in found.entries} == {
+        (o, s) for o in ("adamw", "lion") for s in (0, 1)
+    }
     assert {e.steps for e in found.entries} == {130}
     assert len({t.lr for t in found.tuned}) == 2
     adamw, lion = (next(s for s in found.standings() if s.optimizer == n) for n in ("adamw", "lion"))
@@ -81,7 +83,11 @@ def test_the_worst_are_stopped_from_the_second_seed_on(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("names", "words"),
-    [(["adamw"], "two optimizers"), (["adamw", "AdamW"], "twice"), (["adamw", "loin"], "Did you mean 'lion'")],
+    [
+        (["adamw"], "two optimizers"),
+        (["adamw", "AdamW"], "twice"),
+        (["adamw", "loin"], "Did you mean 'lion'"),
+    ],
 )
 def test_a_race_needs_two_known_contenders(tmp_path, names, words):
     with pytest.raises(ArgumentError, match=words):

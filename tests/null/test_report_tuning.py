@@ -39,7 +39,13 @@ def test_contenders_are_ranked_by_their_mean_and_those_without_a_finish_come_las
 
 def test_the_page_of_a_race_says_everything_and_asks_for_nothing(race, tmp_path):
     page = write_race(race, tmp_path, "kudari compare adamw,lion").read_text()
-    for words in ("Digits &amp; more", "96.00 ± 1.41 %", "1 stopped", "1 diverged", "kudari compare adamw,lion"):
+    for words in (
+        "Digits &amp; more",
+        "96.00 ± 1.41 %",
+        "1 stopped",
+        "1 diverged",
+        "kudari compare adamw,lion",
+    ):
         assert words in page
     assert "bad<b>" not in page
     assert outside_requests(page) == []
@@ -66,7 +72,14 @@ def search():
 def test_the_page_of_a_search_has_its_history_importance_and_best(search, tmp_path):
     assert search.best().number == 1
     page = write_search(search, tmp_path, "kudari tune search --resume x").read_text()
-    for words in ("History", "What mattered", "80 %", "attempt 2", "stopped", "kudari tune search --resume x"):
+    for words in (
+        "History",
+        "What mattered",
+        "80 %",
+        "attempt 2",
+        "stopped",
+        "kudari tune search --resume x",
+    ):
         assert words in page
     assert outside_requests(page) == []
     assert page.count("<circle") == 3 * 3  # the history, and one drawing for each of two settings

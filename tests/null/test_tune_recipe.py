@@ -40,7 +40,9 @@ def test_what_was_decided_stays():
 
 def test_adaptive_rates_grow_with_the_square_root_of_the_batch_and_sgd_in_proportion():
     for optimizer, factor in (("adamw", 2.0), ("lion", 2.0), ("sgd", 4.0)):
-        ratio = value("lr", optimizer=optimizer, batch_size=256) / value("lr", optimizer=optimizer, batch_size=64)
+        ratio = value("lr", optimizer=optimizer, batch_size=256) / value(
+            "lr", optimizer=optimizer, batch_size=64
+        )
         assert ratio == pytest.approx(factor)
     accumulated = value("lr", optimizer="sgd", batch_size=64, accumulate=4)
     assert accumulated == value("lr", optimizer="sgd", batch_size=256)
@@ -52,7 +54,9 @@ def test_pretraining_rates_pass_through_the_table_and_fall_in_between():
         for size, _ in PRETRAINING
     ]
     assert rates == pytest.approx([lr for _, lr in PRETRAINING])
-    between = value("lr", purpose="pretraining", kind="transformer", optimizer="adamw", parameters=200_000_000)
+    between = value(
+        "lr", purpose="pretraining", kind="transformer", optimizer="adamw", parameters=200_000_000
+    )
     assert 3e-4 < between < 6e-4
 
 
@@ -65,7 +69,12 @@ def test_fine_tuning_moves_weights_less_and_warms_up_longer():
 def test_every_schedule_can_be_read_and_warms_up_over_one_to_five_percent():
     from kudari.schedules import parse
 
-    for facts in ({}, {"purpose": "pretraining"}, {"purpose": "finetuning"}, {"optimizer": "schedulefreeadamw"}):
+    for facts in (
+        {},
+        {"purpose": "pretraining"},
+        {"purpose": "finetuning"},
+        {"optimizer": "schedulefreeadamw"},
+    ):
         bound = parse(chosen(**facts)["schedule"].value).bind(1000)
         rising = next(step for step in range(1000) if bound(step) >= bound(step + 1))
         assert 8 <= rising <= 51
@@ -81,13 +90,15 @@ def test_recurrent_and_attention_models_are_clipped_at_one():
 @pytest.mark.parametrize("purpose", ["training", "pretraining", "finetuning"])
 @pytest.mark.parametrize("optimizer", sorted(STARTS))
 def test_every_rate_has_a_sentence_and_a_source_and_is_allowed_by_its_rule(optimizer, purpose):
-    from kudari.cli._rules import check_optimizer
     from kudari.cli._config.source import parse_value
+    from kudari.cli._rules import check_optimizer
 
     found = chosen(optimizer=optimizer, purpose=purpose)
     assert found["optimizer.lr"].why.endswith(".")
     assert found["optimizer.lr"].source
-    values = {k.removeprefix("optimizer."): parse_value(c.value) for k, c in found.items() if k[:10] == "optimizer."}
+    values = {
+        k.removeprefix("optimizer."): parse_value(c.value) for k, c in found.items() if k[:10] == "optimizer."
+    }
     values.pop("name")
     declared = {"weight_decay"} & set(values)
     problems = [p for p in check_optimizer(optimizer, values) if p[0] not in declared]

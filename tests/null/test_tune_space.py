@@ -26,7 +26,8 @@ def test_what_is_searched_is_read_as_written(word, choices):
 
 
 @pytest.mark.parametrize(
-    "word", ["digits", "my.yaml", "epochs=3", "data=../photos", "data=./a..b", "model.widths=[64,128]", "lr=1e-3"]
+    "word",
+    ["digits", "my.yaml", "epochs=3", "data=../photos", "data=./a..b", "model.widths=[64,128]", "lr=1e-3"],
 )
 def test_single_values_and_paths_are_no_search(word):
     assert not is_space(word)

@@ -12,16 +12,19 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 720, 340
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 56, 44
 STYLE = """<style>
-svg { background: #fff; font: 12px system-ui, sans-serif }
-text { fill: #444 } .title { font-size: 13px; fill: #111; font-weight: 600 }
-line { stroke: #ddd } .raw { fill: none; stroke: #0a6aa6; opacity: .35 }
-.scan { fill: none; stroke: #0a6aa6; stroke-width: 2.25; stroke-linejoin: round }
-.probes { fill: none; stroke: #c24a12; stroke-width: 1.5 } circle { fill: #c24a12; stroke: #fff }
-.band { fill: #0b6b52; opacity: .14 } .chosen { stroke: #0b6b52; stroke-width: 2 } .words { fill: #0b6b52 }
+.found { background: #fff; font: 12px system-ui, sans-serif }
+.found text { fill: #444 } .found .title { font-size: 13px; fill: #111; font-weight: 600 }
+.found line { stroke: #ddd } .found .raw { fill: none; stroke: #0a6aa6; opacity: .35 }
+.found .scan { fill: none; stroke: #0a6aa6; stroke-width: 2.25; stroke-linejoin: round }
+.found .probes { fill: none; stroke: #c24a12; stroke-width: 1.5 }
+.found circle { fill: #c24a12; stroke: #fff }
+.found .band { fill: #0b6b52; opacity: .14 } .found .chosen { stroke: #0b6b52; stroke-width: 2 }
+.found .words { fill: #0b6b52 }
 @media (prefers-color-scheme: dark) {
-svg { background: #121517 } text { fill: #a0a9b1 } .title { fill: #e6e9eb } line { stroke: #30363b }
-.raw, .scan { stroke: #64b5f0 } .probes { stroke: #f59a5c } circle { fill: #f59a5c; stroke: #121517 }
-.band { fill: #62cfa9 } .chosen { stroke: #62cfa9 } .words { fill: #62cfa9 }
+.found { background: #121517 } .found text { fill: #a0a9b1 } .found .title { fill: #e6e9eb }
+.found line { stroke: #30363b } .found .raw, .found .scan { stroke: #64b5f0 }
+.found .probes { stroke: #f59a5c } .found circle { fill: #f59a5c; stroke: #121517 }
+.found .band { fill: #62cfa9 } .found .chosen { stroke: #62cfa9 } .found .words { fill: #62cfa9 }
 }
 </style>"""
 
@@ -35,7 +38,7 @@ def draw_suggestion(found: LrSuggestion) -> str:
     title = f"Learning rate {found.lr:.2g}" if found.reliable else f"No reliable suggestion; {found.lr:.2g}"
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
-        f'height="{HEIGHT}" role="img" aria-label="{escape(title)}">',
+        f'height="{HEIGHT}" class="found" role="img" aria-label="{escape(title)}">',
         STYLE,
         f"<title>{escape(title)}</title>",
         f"<desc>{escape(found.why)}</desc>",
