@@ -69,6 +69,13 @@ STARTS: Mapping[str, Start] = {
     "sgd": Start(0.1, 0.05, 5e-4, HE, of_adamw=None, scaling="linear", more=_MOMENTUM),
     "lamb": Start(5e-3, 2e-3, 0.01, YOU_LAMB, of_adamw=3.0),
     "lars": Start(1.0, 1.0, 1e-4, YOU_LARS, of_adamw=None, scaling="linear", more=_MOMENTUM),
+    "muon": Start(
+        0.02,
+        0.02,
+        0.1,
+        "Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks",
+        of_adamw=None,
+    ),
     "schedulefreeadamw": Start(
         5e-3, 2.5e-3, 0.05, "Defazio et al. 2024, The Road Less Scheduled, section 4", of_adamw=2.0
     ),

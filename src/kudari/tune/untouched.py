@@ -36,10 +36,10 @@ class Snapshot:
         >>> model = nn.Linear(1, 1)
         >>> kept = Snapshot(model)
         >>> with torch.no_grad():
-        ...     before = float(model.weight)
+        ...     before = model.weight.item()
         ...     _ = model.weight.add_(1.0)
         >>> kept.restore()
-        >>> float(model.weight) == before
+        >>> model.weight.item() == before
         True
     """
 
