@@ -285,4 +285,7 @@ def test_the_vertex_of_a_parabola_is_found_and_a_cliff_is_not_taken_for_a_slope(
     assert vertex(curve)[0] == pytest.approx(10**-1.8)
     cliff = [Probe(1e-3, 2.0), Probe(1e-2, 1.0), Probe(1e-1, math.inf)]
     assert 10**-2.5 < vertex(cliff)[0] < 1e-2
+    flat = [Probe(10.0**k, 0.0) for k in (-3, -2, -1)]
+    assert vertex([flat[0], flat[1], flat[2]])[0] == 1e-3  # the smallest of equals, at the end of those tried
+    assert vertex([Probe(1e-4, 1.0), *flat])[0] == pytest.approx(10**-2.75)
     assert least_within(cliff, 1.5) == pytest.approx(10**-2.5)

@@ -264,14 +264,14 @@ def vertex(probes: Sequence[Probe]) -> tuple[float, float]:
     if at in (0, len(probes) - 1):
         return probes[at].lr, 0.25
     below, best, above = (probes[at + i].loss for i in (-1, 0, 1))
-    left, right = below - best, above - best
-    smaller = max(min(left, right), 1e-12)
+    left, right = max(below - best, 1e-12), max(above - best, 1e-12)  # three equal losses: the middle
+    smaller = min(left, right)
     left, right = min(left, 3 * smaller), min(right, 3 * smaller)
     h = math.log10(probes[at + 1].lr / probes[at].lr)
     bend = (left + right) / (2 * h * h)
     shift = (left - right) / (4 * h * bend)
     width = math.sqrt(0.1 * smaller / bend)
-    return probes[at].lr * 10.0**shift, min(0.5, max(0.1, width))
+    return probes[at].lr * float(10.0**shift), min(0.5, max(0.1, width))
 
 
 def least_within(probes: Sequence[Probe], loss: float) -> float:

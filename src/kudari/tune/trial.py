@@ -22,7 +22,7 @@ from kudari.train.averaging import averaged_weights, set_mode
 from kudari.train.environment import choose_device
 from kudari.train.evaluation import evaluate
 from kudari.train.feeds import Batch, Feed
-from kudari.train.metrics import Metric, loss_metric
+from kudari.train.metrics import loss_metric
 from kudari.train.options import Options
 from kudari.train.prepare import Prepared, precision_of, prepare
 from kudari.train.seeds import step_seeder
@@ -193,13 +193,13 @@ class Trials:
         mean = sum(values) / len(values)
         return mean if math.isfinite(mean) else math.inf
 
-    def validate(self, extra: tuple[Metric, ...] = ()) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """The model as it is, on the validation set: ``loss`` and the run's metrics."""
         assert self.valid is not None
         with averaged_weights(self.optimizer):
             values = evaluate(
                 self.model,
-                (loss_metric(self.loss), *self.metrics, *extra),
+                (loss_metric(self.loss), *self.metrics),
                 self.valid,
                 precision=self._context,
                 units=self._units,
