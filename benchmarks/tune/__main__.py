@@ -4,8 +4,8 @@
     python -m benchmarks.tune --fresh measure everything again
 
 Regret of a cell: (L(suggested) - L(best of grid)) / (L(untrained) - L(best of grid)), L the held-out loss
-after a whole run. The grid is √10 apart and widened until its best is interior. A suggestion that diverges
-has regret 1; so has one that is worse than not training.
+after a whole run. The grid is √10 apart and widened until its best is interior; a suggestion
+that ends below all of it is the best. One that diverges, or is worse than not training, has regret 1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,25 +97,33 @@ def by_recipe(cell: Cell) -> dict[str, Any]:
     return {"lr": lr, "loss": loss}
 
 
-def measure(cell: Cell, store: Store) -> Iterable[Result]:
-    """Every method on one cell."""
+def measure(cell: Cell, store: Store) -> list[Result]:
+    """Every method on one cell; the best is the lowest loss of the grid and of all suggestions."""
     start = store.get(f"{cell.key} untrained", lambda: untrained(cell))
-    best = min(grid(cell, store).values())
+    losses = [*grid(cell, store, start).values()]
+    found: list[tuple[str, float, float, float, str]] = []
 
-    def regret(loss: float) -> float:
-        return min(1.0, (loss - best) / (start - best)) if math.isfinite(loss) else 1.0
+    def note(method: str, lr: float, loss: float, cost: float = 0.0, confidence: str = "") -> None:
+        losses.append(loss)
+        found.append((method, lr, loss, cost, confidence))
 
     def run(lr: float) -> float:
-        return store.get(f"{cell.key} lr={lr:.6g}", lambda: outcome(cell, lr))
+        return float(store.get(f"{cell.key} lr={lr:.6g}", lambda: outcome(cell, lr)))
 
     ours = store.get(f"{cell.key} {OURS}", lambda: suggested(cell))
-    yield Result(cell, OURS, ours["lr"], regret(run(ours["lr"])), ours["cost"], ours["confidence"])
+    note(OURS, ours["lr"], run(ours["lr"]), ours["cost"], ours["confidence"])
     for name in RIVALS:
         lr = store.get(f"{cell.key} {name}", lambda name=name: rival(cell, name))
-        yield Result(cell, name, lr, regret(run(lr)))
-    yield Result(cell, DEFAULT, default(cell), regret(run(default(cell))))
-    found = store.get(f"{cell.key} {RECIPE}", lambda: by_recipe(cell))
-    yield Result(cell, RECIPE, found["lr"], regret(found["loss"]))
+        note(name, lr, run(lr))
+    note(DEFAULT, default(cell), run(default(cell)))
+    best = min(losses)
+    by = store.get(f"{cell.key} {RECIPE}", lambda: by_recipe(cell))  # may end below: it also sets the decay
+    found.append((RECIPE, by["lr"], by["loss"], 0.0, ""))
+
+    def regret(loss: float) -> float:
+        return min(1.0, max(0.0, loss - best) / (start - best)) if math.isfinite(loss) else 1.0
+
+    return [Result(cell, m, lr, regret(loss), cost, sure) for m, lr, loss, cost, sure in found]
 
 
 def table(results: list[Result], title: str) -> None:

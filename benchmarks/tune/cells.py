@@ -20,6 +20,8 @@ from kudari.tune.trial import Trials, open_trials
 SEEDS = (0, 1, 2)
 GRID = 2
 """Grid points in a decade: neighbours are a factor of √10 apart."""
+CLEARLY = 0.05
+"""The ends of the grid are worse than its best by this share of what was learned."""
 LOWEST, HIGHEST = -12, 6
 """Grid points beyond 1e-6 and 1e3 are not tried."""
 
@@ -119,8 +121,14 @@ def untrained(cell: Cell) -> float:
         return trials.validate()["loss"]
 
 
-def grid(cell: Cell, store: Store) -> dict[float, float]:
-    """Outcomes for learning rates √10 apart, widened until the best has a worse neighbour on both sides."""
+def grid(cell: Cell, store: Store, start: float) -> dict[float, float]:
+    """Outcomes for learning rates √10 apart, widened until the best is interior and both ends are worse.
+
+    Args:
+        cell: which.
+        store: of what was measured.
+        start: loss of the untrained model.
+    """
     found: dict[int, float] = {}
     wanted = [OPTIMIZERS[cell.optimizer][2] + i for i in (-1, 0, 1)]
     while wanted:
@@ -129,5 +137,11 @@ def grid(cell: Cell, store: Store) -> dict[float, float]:
             found[k] = store.get(f"{cell.key} {k}", lambda lr=lr: outcome(cell, lr))
         best = min(found, key=lambda k: found[k])
         wanted = [k for k in (best - 2, best - 1, best + 1, best + 2) if k not in found]
+        if not wanted:  # a plateau has an interior minimum by chance: both ends must be truly worse
+            edge = found[best] + CLEARLY * (start - found[best])
+            low, high = min(found), max(found)
+            wanted = [
+                k for k, worse in ((low - 1, found[low] > edge), (high + 1, found[high] > edge)) if not worse
+            ]
         wanted = [k for k in wanted if LOWEST <= k <= HIGHEST]
     return {10 ** (k / GRID): loss for k, loss in sorted(found.items())}
