@@ -265,6 +265,20 @@ def test_a_scheduler_that_cannot_be_shortened_is_refused():
         tune.lr(model, "cross_entropy", points(), optimizer, schedule=scheduler, steps=300)
 
 
+@pytest.mark.parametrize(("reached", "confidence"), [(0.5, "high"), (1.9, "low")])
+def test_short_runs_that_learn_little_are_worth_little(reached, confidence):
+    from types import SimpleNamespace
+
+    from kudari.tune.learning_rate import _decide
+
+    trials = SimpleNamespace(steps=300, lr=1e-3, spent=150.0)
+    scan = SimpleNamespace(smoothed=(2.3,), noise=0.01, diverged=True, high=1.0)
+    probes = [Probe(1e-3, 2.2), Probe(1e-2, reached), Probe(1e-1, 2.1)]
+    found = _decide(trials, scan, probes, 20, 1.0)
+    assert found.confidence == confidence
+    assert ("larger budget" in found.why) == (confidence == "low")
+
+
 def test_noise_alone_is_no_divergence_and_a_lost_gain_is():
     generator = random.Random(0)
     noise = [1.7 + 0.2 * generator.gauss(0, 1) for _ in range(200)]

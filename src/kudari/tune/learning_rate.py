@@ -15,10 +15,14 @@ from kudari.train.options import Options
 from kudari.tune.range_test import RangeTest, has_diverged, range_test, relative_move
 from kudari.tune.trial import Trials, open_trials
 
-Confidence = Literal["high", "medium", "none"]
+Confidence = Literal["high", "medium", "low", "none"]
 
 RANGE_SHARE = 0.55
 """Share of the budget the range test may take; what it leaves goes to the trials."""
+
+LITTLE = 0.25
+"""Short runs whose loss falls by a smaller share say little about the whole: the best rates of a run that has
+hardly begun were up to 4 times too large on a network with batch norm."""
 
 SPACING = 10**0.5
 PROBES, MOST_PROBES = 3, 4
@@ -56,7 +60,8 @@ class LrSuggestion:
     Attributes:
         lr: to train with: the suggestion, or the optimizer's own rate where there is none.
         low, high: rates about as good as the suggestion; equal to ``lr`` where there is none.
-        confidence: ``high``, ``medium``, or ``none``: no reliable suggestion.
+        confidence: ``high``; ``medium`` where an end of the range was not seen; ``low`` where the short runs
+            learned little; ``none``: no reliable suggestion.
         why: a sentence or two.
         default: the optimizer's own rate.
         scan: the range test, None where there was not even that.
@@ -224,6 +229,8 @@ def _decide(
     at = peak * scale
     inside = probes[0].lr < best.lr < probes[-1].lr
     confidence: Confidence = "high" if inside and scan.diverged else "medium"
+    if drop < LITTLE * abs(start):
+        confidence = "low"
     why = (
         f"Of short runs of {steps} steps the best rate is about {peak:.2g}"
         + ("" if inside else ", at the end of those tried")
@@ -232,6 +239,11 @@ def _decide(
             f"Training diverges from {scan.high:.2g} on."
             if scan.diverged
             else "No rate tried made it diverge."
+        )
+        + (
+            f" The short runs learned little ({start:.3g} to {best.loss:.3g}): a larger budget tells more."
+            if confidence == "low"
+            else ""
         )
     )
     return LrSuggestion(
