@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := PIP_CONSTRAINT=constraints.txt $(PIP) install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-clients lint types house stubs bench-step bench-loop bench-digits bench-doctor bench-compile clean
+.PHONY: help setup demo test test-clients lint types house stubs bench-step bench-loop bench-digits bench-doctor bench-compile bench-tune clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -80,6 +80,9 @@ bench-doctor: $(VENV)/train ## what watching a run costs
 
 bench-compile: $(VENV)/train ## time to the first step, cold and from the cache, and of the import
 	@$(BIN)/python benchmarks/bench_compile.py
+
+bench-tune: $(VENV)/test ## regret of suggested learning rates, beside other libraries' finders
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.tune
 
 clean: ## remove what was built, not what was trained
 	@rm -rf $(VENV) $(VENV)-clients build dist .mypy_cache .ruff_cache .hypothesis src/*.egg-info
