@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         write_html(seen.diagnoses, outputs["html"], f"kudari doctor {args.script.name}")
     if "sarif" in outputs:
         write_sarif(seen.diagnoses, outputs["sarif"])
-    print(as_text(seen.diagnoses), flush=True)
+    print(as_text(seen.diagnoses, seen.cost), flush=True)
     sys.stdout.flush()
     if args.fail_on and seen.diagnoses.reaches(args.fail_on):
         return seen.status or 1

@@ -21,10 +21,11 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Visit:
-    """A watched script: its exit status and what the doctor says."""
+    """A watched script: its exit status, what the doctor says, and the loop's time over that without it."""
 
     status: int
     diagnoses: Diagnoses
+    cost: float | None = None
 
 
 def visit(
@@ -86,7 +87,7 @@ def visit(
         print(
             f"kudari doctor: a tracker failed and its findings may be incomplete: {failure}", file=sys.stderr
         )
-    return Visit(status, doctor.examine(tuple(static)))
+    return Visit(status, doctor.examine(tuple(static)), doctor.run.stream.cost())
 
 
 def _exit_status(error: SystemExit) -> int:

@@ -45,7 +45,7 @@ class Doctor:
         return conclude(findings, passed, skipped, static, self.ignore)
 
     def __str__(self) -> str:
-        return as_text(self.diagnoses or self.examine())
+        return as_text(self.diagnoses or self.examine(), self.run.stream.cost())
 
 
 @contextlib.contextmanager

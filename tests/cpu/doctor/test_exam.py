@@ -6,11 +6,8 @@ from kudari.doctor import illnesses
 from kudari.doctor.finding import Found, Illness, Manual, Runs
 from kudari.testing.finding_exam import check_finding
 
-# Needs several processes; its judge is tested on a single one in test_watching.
-WITHOUT_RUNS = {"ddp-bypassed"}
 
-
-@pytest.mark.parametrize("slug", sorted(set(illnesses()) - WITHOUT_RUNS))
+@pytest.mark.parametrize("slug", sorted(illnesses()))
 def test_sick_fires_exactly_this_one_and_cured_and_healthy_none(slug):
     exams = check_finding(slug)
     assert len(exams) == 3
