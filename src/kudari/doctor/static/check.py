@@ -8,15 +8,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kudari.doctor.catalogue import illnesses
+from kudari.doctor.comments import ignored_slugs
 from kudari.doctor.diagnose import Diagnoses, as_finding, conclude
 from kudari.doctor.finding import Finding
 from kudari.doctor.static.baseline import read_baseline, without_known
+from kudari.doctor.static.fixing import fixed
 from kudari.doctor.static.reading import Reading
 from kudari.errors import ArgumentError
 
 SKIPPED_FOLDERS = frozenset(
     {".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", "build", "dist", ".tox"}
 )
+
+# Fixes in one file; a fix that does not silence its own finding must not repeat for ever.
+MAX_FIXES = 20
 
 # A file with none of these holds no training code; it is not even parsed.
 WORTH_READING = ("backward(", "Module)", "DataLoader", "lr_scheduler", "dropout", "Softmax", "Loss(")
@@ -34,25 +39,33 @@ def python_files(path: Path) -> Iterator[Path]:
             yield item
 
 
-def read(path: Path) -> Reading | None:
-    """Parse one file; None where it is not Python, or never mentions torch."""
+def read(path: str, source: str) -> Reading | None:
+    """Parse one text; None where it is not Python, or never mentions torch."""
+    if "torch" not in source or not any(word in source for word in WORTH_READING):
+        return None
     try:
-        source = path.read_text(encoding="utf-8")
-        if "torch" not in source or not any(word in source for word in WORTH_READING):
-            return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Reading(str(path), source)
-    except (OSError, SyntaxError, ValueError, RecursionError):
+            return Reading(path, source)
+    except (SyntaxError, ValueError, RecursionError):
         return None
 
 
 def check_file(path: Path) -> tuple[Finding, ...]:
     """Every static finding of one file; nothing is imported or run."""
-    reading = read(path)
-    if reading is None:
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
         return ()
     linecache.checkcache(str(path))
+    return check_source(str(path), source)
+
+
+def check_source(path: str, source: str) -> tuple[Finding, ...]:
+    """Every static finding of a text; ``path`` is shown in places."""
+    reading = read(path, source)
+    if reading is None:
+        return ()
     found: list[Finding] = []
     for illness in illnesses().values():
         if illness.read is not None:
@@ -61,6 +74,31 @@ def check_file(path: Path) -> tuple[Finding, ...]:
     for finding in found:
         seen.setdefault((finding.fault, finding.line), finding)
     return tuple(seen.values())
+
+
+def fix_source(path: str, source: str, ignore: Iterable[str] = ()) -> tuple[str, tuple[str, ...]]:
+    """Apply every certain fix to a text, one by one, reading it anew in between.
+
+    Returns:
+        The new text and the slugs that were fixed, in that order.
+    """
+    silent, done = frozenset(ignore), list[str]()
+    for _ in range(MAX_FIXES):
+        lines = source.splitlines()
+        findings = [
+            f for f in check_source(path, source)
+            if f.fault not in silent and not (f.line and _is_silenced(f, lines[f.line - 1]))
+        ]  # fmt: skip
+        new, slug = fixed(path, source, findings)
+        if not slug:
+            break
+        source, done = new, [*done, slug]
+    return source, tuple(done)
+
+
+def _is_silenced(finding: Finding, line: str) -> bool:
+    slugs = ignored_slugs(line)
+    return slugs is not None and (not slugs or finding.fault in slugs)
 
 
 def check_path(path: Path, *, ignore: Iterable[str] = (), baseline: Path | None = None) -> Diagnoses:
