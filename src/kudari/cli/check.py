@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from kudari.errors import ArgumentError
 
+MOST_PROCESSES = 8
 HELP = "Read training code, without running it, and name what is wrong with it."
 
 
@@ -41,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
         raise ArgumentError("--yes without --fix has nothing to write.", fix="Add --fix.")
     if args.fix:
         _fix(args.path, args.ignore, write=args.yes)
-    diagnoses = check_path(args.path, ignore=args.ignore, baseline=args.baseline)
+    processes = min(os.cpu_count() or 1, MOST_PROCESSES)
+    diagnoses = check_path(args.path, ignore=args.ignore, baseline=args.baseline, processes=processes)
     if args.write_baseline:
         write_baseline(diagnoses, args.write_baseline)
     if args.json:
