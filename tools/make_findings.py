@@ -26,7 +26,7 @@ explains, and notes, stand behind the plus sign; they are no alarms. `kudari exp
 page with the scripts.
 
 "Seen in" says whether a watched run shows it (`kudari doctor`), the source (`kudari check`), or both; "fix"
-whether `kudari check --fix` or `kudari doctor --try-fix` can apply the prescription where one edit is certain.
+says whether `kudari check --fix` and `kudari doctor --try-fix` apply the prescription where it is certain.
 
 | finding | level | seen in | fix | sick run | cured | healthy |
 |---|---|---|---|---|---|---|
