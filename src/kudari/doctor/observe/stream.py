@@ -43,9 +43,21 @@ class Stream:
         self.in_step: list[Any] = []
         self.failures: list[str] = []
         self.spent = 0.0
+        self._end: tuple[int, Callable[[], None]] | None = None
         self._first: tuple[float, float] | None = None
         self._last = (0.0, 0.0)
         self.listeners: dict[str, tuple[Callable[..., None], ...]] = dict.fromkeys(EVENTS, ())
+
+    def ends_at(self, steps: int, close: Callable[[], None]) -> None:
+        """Call ``close`` at the first backward after so many steps, where no hook of a step is running."""
+        self._end = steps, close
+
+    def is_over(self) -> bool:
+        """True from the moment the watching has ended; closes it."""
+        if self._end is None or self.tick < self._end[0]:
+            return False
+        self._end[1]()
+        return True
 
     def subscribe(self, listener: object) -> None:
         """Connect every method of ``listener`` that is named like an event."""
