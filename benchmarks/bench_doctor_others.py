@@ -138,11 +138,17 @@ PACKAGES = {name: name.replace("-", "_") for name in ("torch-audit", "torch-pref
     "gradsnitch": "gradsnitch",
     "torchtest2": "torchtest2",
 }
+LIMIT_SECONDS = 300
 
 
 def run(command: list[str], folder: Path) -> str:
     """Output of a process; its errors are shown, they are part of the result."""
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120, check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=folder, timeout=LIMIT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer in {LIMIT_SECONDS} s"
     return done.stdout + (f"\nERROR {done.stderr[-300:]}" if "Traceback" in done.stderr else "")
 
 
