@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := PIP_CONSTRAINT=constraints.txt $(PIP) install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-clients lint types house stubs bench-step bench-loop bench-digits bench-doctor bench-compile bench-tune clean
+.PHONY: help setup demo test test-clients lint types house stubs findings bench-step bench-loop bench-digits bench-doctor bench-compile bench-tune clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -63,6 +63,9 @@ house: $(VENV)/test ## imports only go down the layers
 stubs: $(VENV)/test ## write optim/__init__.pyi and docs/optimizers.md from the rules
 	@$(BIN)/python tools/make_stubs.py
 	@$(BIN)/python tools/make_optimizer_page.py
+
+findings: $(VENV)/test ## run every finding's scripts and write docs/findings.md
+	@$(BIN)/python tools/make_findings.py
 
 bench-step: $(VENV)/bench ## time of a step of every optimizer against torch and others, as ratios
 	@$(BIN)/python benchmarks/bench_step.py

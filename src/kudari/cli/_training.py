@@ -138,7 +138,7 @@ def _step_size(config: Config) -> str:
     return f"{batches}{config.batch_size} samples"
 
 
-def train(prepared: Prepared, folder: RunDir, *, resume: bool, progress: bool) -> Run:
+def train(prepared: Prepared, folder: RunDir, *, resume: bool, progress: bool, doctor: bool = True) -> Run:
     """Train, and draw the report when the run has ended."""
     from kudari.report import write_report
     from kudari.train import About, fit
@@ -167,6 +167,7 @@ def train(prepared: Prepared, folder: RunDir, *, resume: bool, progress: bool) -
             eval_every=config.eval_every,
             save_every=config.save_every,
             keep_checkpoints=config.keep_checkpoints,
+            doctor=doctor,
             progress=progress,
             about=about,
             config=_portable(config),
