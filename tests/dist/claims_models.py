@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -10,6 +11,7 @@ from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
 import kudari.optim
+from kudari.errors import UnsupportedError
 from tests.cpu.optim.conftest import build
 from tests.dist.claims_parts import NEAR, whole
 from tests.dist.ranks import World, claim
@@ -182,6 +184,33 @@ def replicas_of_shards_train_as_one_process(world: World):
         train(reference, optimizer_of(name, options, reference))
         train(model, optimizer_of(name, options, model), quarter)
         assert_trained_alike(model, reference, name)
+
+
+@claim(2)
+def clipping_and_averages_inside_the_step_go_over_all_parts(world: World):
+    # Else FSDP keeps what the last forward pass has gathered, whatever happens to the parts.
+    model = sharded(init_device_mesh("cpu", (2,)), reshard_after_forward=True)
+    reference, both = make_model(), []
+    half = slice(6 * world.rank, 6 * world.rank + 6)
+    for each, rows in ((reference, slice(None)), (model, half)):
+        optimizer = kudari.optim.AdamW(each.parameters(), lr=0.01)
+        kudari.optim.fuse(optimizer, clip_norm=0.1, ema_decay=0.5, zero_grad=True)
+        train(each, optimizer, rows)
+        both.append(optimizer)
+        assert all(not whole(p.grad).any() for p in each.parameters())
+    norms = [kudari.optim.grad_norm(optimizer) for optimizer in both]
+    assert abs(norms[0] - norms[1]) < 1e-9 * norms[0] and norms[0] > 0.1
+    assert_trained_alike(model, reference, "")
+    x = batch(9)[0]
+    now = model(x).detach()
+    with kudari.optim.averaged(both[0]), kudari.optim.averaged(both[1]):
+        assert_trained_alike(model, reference, "averages")
+        assert torch.allclose(model(x), reference(x)) and not torch.allclose(model(x), now)
+        with pytest.raises(UnsupportedError, match="averaged"):
+            both[1].step()
+    assert torch.equal(model(x), now)
+    with pytest.raises(UnsupportedError, match="is sharded"):
+        kudari.optim.GradientRelease(kudari.optim.AdamW(model.parameters()))
 
 
 @claim(2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -168,6 +168,8 @@ class BoundGroup:
     def release(self) -> None:
         """Let go of the gradients' parts, so that dropping a gradient gives its memory back."""
         for part in self.parts:
+            if self.rule.clears:
+                part.clear_gradient()
             part.grad = None
             part.cuts.clear()
 

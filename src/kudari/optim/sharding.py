@@ -200,6 +200,12 @@ class Part:
             if isinstance(value, Tensor) and value is not local(old):
                 self.states[key] = placed_like(value, self.whole) if is_sharded(old) else value
 
+    def clear_gradient(self) -> None:
+        """Set a gradient to zero of which the step cleared only a copy."""
+        g = self.gradient(self.whole)
+        if g is not None and local(g) is not self.grad:
+            local(g).zero_()
+
     def own_gradient(self, _: Tensor) -> Tensor | None:
         """The part of the gradient, in the form that a binding asks for it."""
         return self.grad
