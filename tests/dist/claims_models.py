@@ -1,6 +1,7 @@
 """Claims about models trained on several ranks, against the same training in one process."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -59,6 +60,21 @@ def train(model, optimizer, rows=slice(None), steps=4, clip=None):
     return norms
 
 
+@functools.cache
+def trained(case, clip=None):
+    """The model trained in one process, and the norms: computed before the ranks are forked."""
+    model = make_model()
+    name, options = TRAINED[case]
+    return model, train(model, optimizer_of(name, options, model), clip=clip)
+
+
+def prepare():
+    """Compute what every rank compares with; their kernels come along."""
+    for case in range(len(TRAINED)):
+        trained(case)
+        trained(case, 0.1)
+
+
 def assert_trained_alike(model, reference, label):
     start = torch.cat([p.detach().flatten() for p in make_model().parameters()])
     ours = torch.cat([whole(p).flatten() for p in model.parameters()]) - start
@@ -78,10 +94,9 @@ def sharded(mesh, **kw):
 def a_model_under_fully_shard_trains_as_in_one_process(world: World):
     mesh = init_device_mesh("cpu", (2,))
     half = slice(6 * world.rank, 6 * world.rank + 6)
-    for name, options in TRAINED:
+    for case, (name, options) in enumerate(TRAINED):
         for clip in (None, 0.1):
-            reference, model = make_model(), sharded(mesh)
-            wanted = train(reference, optimizer_of(name, options, reference), clip=clip)
+            model, (reference, wanted) = sharded(mesh), trained(case, clip)
             norms = train(model, optimizer_of(name, options, model), half, clip=clip)
             assert_trained_alike(model, reference, name)
             assert torch.allclose(torch.tensor(norms), torch.tensor(wanted))
@@ -90,9 +105,8 @@ def a_model_under_fully_shard_trains_as_in_one_process(world: World):
 @claim(2)
 def a_model_under_ddp_trains_as_in_one_process(world: World):
     half = slice(6 * world.rank, 6 * world.rank + 6)
-    for name, options in TRAINED:
-        reference, model = make_model(), nn.parallel.DistributedDataParallel(make_model())
-        train(reference, optimizer_of(name, options, reference))
+    for case, (name, options) in enumerate(TRAINED):
+        model, (reference, _) = nn.parallel.DistributedDataParallel(make_model()), trained(case)
         train(model, optimizer_of(name, options, model), half)
         assert_trained_alike(model, reference, name)
 
@@ -164,12 +178,11 @@ def curvature_is_estimated_through_tensor_parallel_layers(world: World):
 def fully_shard_over_tensor_parallel_trains_as_in_one_process(world: World):
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
     half = slice(6 * mesh.get_local_rank("data"), 6 * mesh.get_local_rank("data") + 6)
-    for name, options in TRAINED:
-        reference, model = make_model(), make_model()
+    for case, (name, options) in enumerate(TRAINED):
+        model, (reference, _) = make_model(), trained(case)
         plan = {"0": ColwiseParallel(output_layouts=Replicate())}
         parallelize_module(model, mesh["tensor"], plan)
         fully_shard(model, mesh=mesh["data"])
-        train(reference, optimizer_of(name, options, reference))
         train(model, optimizer_of(name, options, model), half)
         assert_trained_alike(model, reference, name)
 
@@ -179,9 +192,8 @@ def replicas_of_shards_train_as_one_process(world: World):
     """HSDP: cut over two ranks, repeated over two."""
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
     quarter = slice(3 * world.rank, 3 * world.rank + 3)
-    for name, options in TRAINED[:3]:
-        reference, model = make_model(), sharded(mesh)
-        train(reference, optimizer_of(name, options, reference))
+    for case, (name, options) in enumerate(TRAINED[:3]):
+        model, (reference, _) = sharded(mesh), trained(case)
         train(model, optimizer_of(name, options, model), quarter)
         assert_trained_alike(model, reference, name)
 
