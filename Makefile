@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := PIP_CONSTRAINT=constraints.txt $(PIP) install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types house stubs bench-step bench-loop bench-digits bench-doctor clean
+.PHONY: help setup demo test test-clients lint types house stubs bench-step bench-loop bench-digits bench-doctor bench-compile clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -41,6 +41,15 @@ demo: $(VENV)/train ## train on real handwritten digits; ends with where the rep
 test: $(VENV)/test lint types house ## everything that must hold, in a few minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
+$(VENV)-clients/done: pyproject.toml constraints.txt # an environment of its own: these bring thirty packages
+	@rm -rf $(VENV)-clients
+	@$(PYTHON) -m venv $(VENV)-clients
+	@PIP_CONSTRAINT=constraints.txt $(VENV)-clients/bin/python -m pip --disable-pip-version-check install --quiet -e '.[train,test,clients]'
+	@touch $@
+
+test-clients: $(VENV)-clients/done ## our optimizers and schedules inside Lightning, Accelerate, transformers, skorch
+	@OMP_NUM_THREADS=1 $(VENV)-clients/bin/python -m pytest tests/clients
+
 lint: $(VENV)/test ## style and common mistakes
 	@$(BIN)/ruff check src tests benchmarks tools
 	@$(BIN)/ruff format --check src tests benchmarks tools
@@ -69,6 +78,9 @@ bench-digits: $(VENV)/train ## accuracy of the built-in default over seeds and f
 bench-doctor: $(VENV)/train ## what watching a run costs
 	@$(BIN)/python benchmarks/bench_doctor.py
 
+bench-compile: $(VENV)/train ## time to the first step, cold and from the cache, and of the import
+	@$(BIN)/python benchmarks/bench_compile.py
+
 clean: ## remove what was built, not what was trained
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	@rm -rf $(VENV) $(VENV)-clients build dist .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,7 +6,17 @@ Each function takes parameter and gradient arrays and a dict for its state, and 
 import numpy as np
 
 
-def sgd(p, g, s, *, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+def _agreeing(u, g, cautious):
+    """The part of a direction whose sign is the gradient's, scaled up for what is left out."""
+    if not cautious:
+        return u
+    kept = (u * g > 0).astype(float)
+    return u * kept / max(kept.mean(), 1e-3)
+
+
+def sgd(
+    p, g, s, *, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, cautious=False
+):  # fmt: skip
     g = g + weight_decay * p
     if momentum == 0:
         return p - lr * g
@@ -14,7 +24,7 @@ def sgd(p, g, s, *, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nest
         s["b"] = g.copy()
     else:
         s["b"] = momentum * s["b"] + (1 - dampening) * g
-    return p - lr * (g + momentum * s["b"] if nesterov else s["b"])
+    return p - lr * _agreeing(g + momentum * s["b"] if nesterov else s["b"], g, cautious)
 
 
 def _moments(g, s, b1, b2):
@@ -24,37 +34,39 @@ def _moments(g, s, b1, b2):
     return s["m"] / (1 - b1 ** s["t"])
 
 
-def _adam_direction(g, s, betas, eps, amsgrad):
+def _adam_direction(g, s, betas, eps, amsgrad, cautious):
     b1, b2 = betas
     m_hat = _moments(g, s, b1, b2)
     v = s["v"]
     if amsgrad:
         s["x"] = np.maximum(s.get("x", 0.0), v)
         v = s["x"]
-    return m_hat / (np.sqrt(v / (1 - b2 ** s["t"])) + eps)
+    return _agreeing(m_hat / (np.sqrt(v / (1 - b2 ** s["t"])) + eps), g, cautious)
 
 
 def adam(
     p, g, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False,
-    decoupled_weight_decay=False,
+    decoupled_weight_decay=False, cautious=False,
 ):  # fmt: skip
     if decoupled_weight_decay:
         p = p - lr * weight_decay * p
     else:
         g = g + weight_decay * p
-    return p - lr * _adam_direction(g, s, betas, eps, amsgrad)
+    return p - lr * _adam_direction(g, s, betas, eps, amsgrad, cautious)
 
 
-def adamw(p, g, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False):
-    return p - lr * weight_decay * p - lr * _adam_direction(g, s, betas, eps, amsgrad)
+def adamw(
+    p, g, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False, cautious=False
+):  # fmt: skip
+    return p - lr * weight_decay * p - lr * _adam_direction(g, s, betas, eps, amsgrad, cautious)
 
 
-def lion(p, g, s, *, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+def lion(p, g, s, *, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, cautious=False):
     b1, b2 = betas
     m = s.get("m", np.zeros_like(p))
     u = np.sign(b1 * m + (1 - b1) * g)
     s["m"] = b2 * m + (1 - b2) * g
-    return p - lr * weight_decay * p - lr * u
+    return p - lr * weight_decay * p - lr * _agreeing(u, g, cautious)
 
 
 def _decay(p, g, lr, weight_decay, decoupled):
@@ -97,7 +109,7 @@ def rmsprop(
 
 def nadam(
     p, g, s, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3,
-    decoupled_weight_decay=False,
+    decoupled_weight_decay=False, cautious=False,
 ):  # fmt: skip
     p, g = _decay(p, g, lr, weight_decay, decoupled_weight_decay)
     b1, b2 = betas
@@ -109,11 +121,12 @@ def nadam(
 
     s["M"] = s.get("M", 1.0) * mu(t)
     ahead = mu(t + 1) * s["m"] / (1 - s["M"] * mu(t + 1)) + (1 - mu(t)) * g / (1 - s["M"])
-    return p - lr * ahead / (np.sqrt(s["v"] / (1 - b2**t)) + eps)
+    return p - lr * _agreeing(ahead / (np.sqrt(s["v"] / (1 - b2**t)) + eps), g, cautious)
 
 
 def radam(
-    p, g, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False
+    p, g, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False,
+    cautious=False,
 ):  # fmt: skip
     p, g = _decay(p, g, lr, weight_decay, decoupled_weight_decay)
     b2 = betas[1]
@@ -124,21 +137,21 @@ def radam(
     if r > 5:
         length = np.sqrt((r - 4) * (r - 2) * r8 / ((r8 - 4) * (r8 - 2) * r))
         u = u * length * np.sqrt(1 - b2**t) / (np.sqrt(s["v"]) + eps)
-    return p - lr * u
+    return p - lr * _agreeing(u, g, cautious)
 
 
-def adamax(p, g, s, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+def adamax(p, g, s, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, cautious=False):
     g = g + weight_decay * p
     b1, b2 = betas
     s["t"] = s.get("t", 0) + 1
     s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g
     s["n"] = np.maximum(b2 * s.get("n", 0.0), np.abs(g) + eps)
-    return p - lr * s["m"] / ((1 - b1 ** s["t"]) * s["n"])
+    return p - lr * _agreeing(s["m"] / ((1 - b1 ** s["t"]) * s["n"]), g, cautious)
 
 
 def adopt(
     p, g, s, *, lr=1e-3, betas=(0.9, 0.9999), eps=1e-6, weight_decay=0.0, decoupled_weight_decay=False,
-    clip_exp=0.25,
+    clip_exp=0.25, cautious=False,
 ):  # fmt: skip
     decayed, g = _decay(p, g, lr, weight_decay, decoupled_weight_decay)
     b1, b2 = betas
@@ -152,12 +165,12 @@ def adopt(
         n = np.clip(n, -bound, bound)
     s["m"] = b1 * s["m"] + (1 - b1) * n
     s["v"] = b2 * s["v"] + (1 - b2) * g * g
-    return decayed - lr * s["m"]
+    return decayed - lr * _agreeing(s["m"], g, cautious)
 
 
 def ademamix(
     p, g, s, *, lr=1e-3, betas=(0.9, 0.999, 0.9999), alpha=2.0, beta3_warmup=None, alpha_warmup=None,
-    eps=1e-8, weight_decay=0.0,
+    eps=1e-8, weight_decay=0.0, cautious=False,
 ):  # fmt: skip
     b1, b2, b3 = betas
     t = s.get("t", 0) + 1
@@ -168,12 +181,13 @@ def ademamix(
         slow = min(b3, np.exp(np.log(b1) * np.log(b3) / ((1 - done) * np.log(b3) + done * np.log(b1))))
     s["m2"] = slow * s.get("m2", 0.0) + (1 - slow) * g
     fast = _moments(g, s, b1, b2)
-    u = (fast + a * s["m2"]) / (np.sqrt(s["v"] / (1 - b2**t)) + eps)
+    u = _agreeing((fast + a * s["m2"]) / (np.sqrt(s["v"] / (1 - b2**t)) + eps), g, cautious)
     return p - lr * weight_decay * p - lr * u
 
 
 def adan(
-    p, g, s, *, lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, no_prox=False
+    p, g, s, *, lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, no_prox=False,
+    cautious=False,
 ):  # fmt: skip
     b1, b2, b3 = betas
     d = g - s["y"] if "y" in s else np.zeros_like(g)
@@ -183,16 +197,19 @@ def adan(
     s["e"] = b2 * s.get("e", 0.0) + (1 - b2) * d
     s["n"] = b3 * s.get("n", 0.0) + (1 - b3) * (g + b2 * d) ** 2
     u = s["m"] / (1 - b1**t) + b2 * s["e"] / (1 - b2**t)
-    u = u / (np.sqrt(s["n"] / (1 - b3**t)) + eps)
+    u = _agreeing(u / (np.sqrt(s["n"] / (1 - b3**t)) + eps), g, cautious)
     if no_prox:
         return p - lr * weight_decay * p - lr * u
     return (p - lr * u) / (1 + lr * weight_decay)
 
 
-def adam_atan2(p, g, s, *, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, a=1.27, b=1.0):
+def adam_atan2(
+    p, g, s, *, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, a=1.27, b=1.0, cautious=False
+):  # fmt: skip
     m_hat = _moments(g, s, *betas)
     v_hat = s["v"] / (1 - betas[1] ** s["t"])
-    return p - lr * weight_decay * p - lr * a * np.arctan2(m_hat, b * np.sqrt(v_hat))
+    u = _agreeing(a * np.arctan2(m_hat, b * np.sqrt(v_hat)), g, cautious)
+    return p - lr * weight_decay * p - lr * u
 
 
 def sophia(p, g, s, *, lr=1e-4, betas=(0.965, 0.99), rho=0.04, weight_decay=0.1, eps=1e-12, bs=5120):
@@ -203,6 +220,18 @@ def sophia(p, g, s, *, lr=1e-4, betas=(0.965, 0.99), rho=0.04, weight_decay=0.1,
 
 def sophia_h(p, g, s, *, rho=0.01, probe="rademacher", **kw):
     return sophia(p, g, s, rho=rho, bs=1, **kw)
+
+
+def sophia_every_third(p, g, s, *, betas=(0.965, 0.99), of_gradient=True, **kw):
+    """Sophia with a new estimate of the curvature before each third step: the gradient, or its square."""
+    k = s["k"] = s.get("k", -1) + 1
+    if k % 3 == 0:
+        s["h"] = betas[1] * s.get("h", 0.0) + (1 - betas[1]) * (g * g if of_gradient else g)
+    return sophia(p, g, s, betas=betas, **kw)
+
+
+def sophia_h_every_third(p, g, s, *, rho=0.01, probe="rademacher", **kw):
+    return sophia_every_third(p, g, s, of_gradient=False, rho=rho, bs=1, **kw)
 
 
 def _schedule_free(y, s, momentum, lr, warmup_steps, r, weight_lr_power, direction):
@@ -235,6 +264,65 @@ def schedule_free_adamw(
     v_hat = s["v"] / (1 - b2 ** (s.get("k", 0) + 1))
     direction = g / (np.sqrt(v_hat) + eps) + weight_decay * p
     return _schedule_free(p, s, b1, lr, warmup_steps, r, weight_lr_power, direction)
+
+
+def lamb(
+    ps, gs, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01, variant="paper",
+    max_grad_norm=1.0, bias_correction=True, cautious=False,
+):  # fmt: skip
+    """Over the whole model: one variant clips by the norm of all gradients."""
+    if variant == "nvlamb" and max_grad_norm is not None:
+        total = np.sqrt(sum((g**2).sum() for g in gs))
+        gs = [g / max(1.0, total / max_grad_norm) for g in gs]
+    states = s.setdefault("each", [{} for _ in ps])
+    moved = []
+    for p, g, own in zip(ps, gs, states, strict=True):
+        if not p.size:
+            moved.append(p)
+            continue
+        m_hat = _moments(g, own, *betas)
+        m, v = own["m"], own["v"]
+        if bias_correction:
+            m, v = m_hat, v / (1 - betas[1] ** own["t"])
+        u = _agreeing(m / (np.sqrt(v) + eps), g, cautious) + weight_decay * p
+        a, b = np.linalg.norm(p), np.linalg.norm(u)
+        q = a / b if a > 0 and b > 0 else 1.0
+        q = min(q, 1.0) if variant == "lambc" else q
+        q = 1.0 if variant == "nvlamb" and weight_decay == 0 else q
+        moved.append(p - lr * q * u)
+    return moved
+
+
+def lars(
+    p, g, s, *, lr=0.1, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001, eps=0.0, nesterov=False,
+    variant="paper",
+):  # fmt: skip
+    a, b = np.linalg.norm(p), np.linalg.norm(g)
+    q = 1.0
+    if trust_coefficient is not None:
+        if a > 0 and b > 0:
+            q = trust_coefficient * a / (b + weight_decay * a + eps)
+        q = min(q / lr, 1.0) if variant == "larc" else q
+    d = q * (g + weight_decay * p)
+    if momentum == 0:
+        return p - lr * d
+    if variant == "paper":
+        s["b"] = momentum * s.get("b", 0.0) + lr * d
+        return p - (lr * d + momentum * s["b"] if nesterov else s["b"])
+    s["b"] = momentum * s.get("b", 0.0) + d
+    return p - lr * (d + momentum * s["b"] if nesterov else s["b"])
+
+
+def stable_adamw(
+    p, g, s, *, lr=1e-3, betas=(0.9, 0.99), eps=1e-6, weight_decay=1e-2, cautious=False
+):  # fmt: skip
+    s["t"] = t = s.get("t", 0) + 1
+    b1, b2 = (b * (1 - b ** (t - 1)) / (1 - b**t) for b in betas)
+    s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g
+    s["v"] = b2 * s.get("v", 0.0) + (1 - b2) * g * g
+    k = lr / max(1.0, np.sqrt(np.mean(g * g / np.maximum(s["v"], eps**2))))
+    u = _agreeing(s["m"] / (np.sqrt(s["v"]) + eps), g, cautious)
+    return (1 - k * weight_decay) * p - k * u
 
 
 ORACLES = {

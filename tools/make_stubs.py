@@ -28,9 +28,10 @@ from kudari.optim.fused import averaged as averaged
 from kudari.optim.fused import fuse as fuse
 from kudari.optim.fused import grad_norm as grad_norm
 from kudari.optim.release import GradientRelease as GradientRelease
-from kudari.optim.groups import Assignment as Assignment
-from kudari.optim.groups import assign as assign
+from kudari.optim.assignments import Assignment as Assignment
+from kudari.optim.assignments import assign as assign
 from kudari.optim.groups import groups as groups
+from kudari.optim.groups import groups_table as groups_table
 from kudari.optim.bound_group import EagerFallbackWarning as EagerFallbackWarning
 from kudari.optim.faces import AveragingOptimizer as AveragingOptimizer
 from kudari.optim.faces import EstimatedHessianOptimizer as EstimatedHessianOptimizer

@@ -14,7 +14,7 @@ MODULES = [
     *(f"kudari.schedules.curves.{module.name}" for module in pkgutil.iter_modules(curves.__path__)),
     "kudari.compile.latex",
     "kudari.compile.javascript",
-    "kudari.testing.check_schedule",
+    "kudari.testing.schedule_exam",
 ]
 
 

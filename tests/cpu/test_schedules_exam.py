@@ -21,7 +21,7 @@ from kudari.schedules import (
     wsd,
 )
 from kudari.schedules.curve import length, number
-from kudari.testing.check_schedule import check_schedule
+from kudari.testing.schedule_exam import check_schedule
 
 
 def cosine_of(x):

@@ -1,7 +1,7 @@
 """Claims that need several processes: all are run in one launch, because starting processes takes seconds.
 
-A claim is a function of :class:`World` in a module below, marked with the number of ranks it needs. The launcher
-loads torch once, forks ranks for each number, and writes down what every rank says about every claim.
+A claim is a function of :class:`World` in a module below, marked with the number of ranks it needs. The
+launcher loads torch once, forks ranks for each number, and writes down what every rank says about every claim.
 """
 
 import datetime

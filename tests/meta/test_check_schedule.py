@@ -11,7 +11,7 @@ import pytest
 from kudari.compile.notation import cos, log
 from kudari.schedules import Schedule, attach, bound, constant, cosine, curve, wsd
 from kudari.schedules.curve import length, number
-from kudari.testing.check_schedule import ScheduleExamError, check_schedule
+from kudari.testing.schedule_exam import ScheduleExamError, check_schedule
 
 
 def failed(schedule, **kwargs):

@@ -11,6 +11,7 @@ Each step keeps the meaning and changes rounding by at most an ulp of an interme
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -28,6 +29,13 @@ def lower(trace: Trace, dtypes: Mapping[str, Float]) -> Program:
         trace: the rule under one choice of options.
         dtypes: storage type of every slot in ``trace.slots``.
     """
+    return _lower(trace, tuple(dtypes[name] for name in trace.slots))
+
+
+@functools.lru_cache(maxsize=512)
+def _lower(trace: Trace, storage: tuple[Float, ...]) -> Program:
+    """Kept, because every group of every optimizer asks, and choosing the passes takes a while."""
+    dtypes = dict(zip(trace.slots, storage, strict=True))
     sizes = {name: BYTES[dtypes[name]] for name in trace.slots}
     raw = split(gather(reciprocal(trace.outputs)), sizes)
     slots = tuple(Slot(name, dtypes[name]) for name in trace.slots)

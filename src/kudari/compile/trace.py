@@ -127,6 +127,12 @@ def _check(rule: Rule, step: Step, active: tuple[State, ...], formula: str) -> N
             f"its tensors are {sorted(kept | {'p'})}, and p must be among them.",
             fix="Name the keywords of Step(...) after the arguments of the rule.",
         )
+    flat = [n for n in ("p", *(s.name for s in active if not s.scalar)) if _is_number(step.new.get(n))]
+    if flat:
+        raise RuleError(
+            f"{rule.name} gives {flat[0]} one number for the whole tensor.",
+            fix=f"Give it a value for every element, such as 0 * {flat[0]} + number.",
+        )
     numbers = [r.name for r in rule.running] + [s.name for s in active if s.scalar]
     spread = [n for n in numbers if n in step.new and step.new[n].kind == "tensor"]
     if spread:
@@ -153,3 +159,7 @@ def _check(rule: Rule, step: Step, active: tuple[State, ...], formula: str) -> N
 
 def _numbers_in(expr: Expr | None) -> set[str]:
     return set() if expr is None else {e.name for e in walk([expr]) if e.op == "hyper"}
+
+
+def _is_number(new: Expr | float | None) -> bool:
+    return new is not None and not (isinstance(new, Expr) and new.kind == "tensor")

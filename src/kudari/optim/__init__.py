@@ -1,10 +1,11 @@
 """The optimizers: drop-in classes for ``torch.optim``, each made from its rule."""
 
+from kudari.optim.assignments import Assignment, assign
 from kudari.optim.bound_group import EagerFallbackWarning
 from kudari.optim.catalogue import CLASSES, get, names, rules
 from kudari.optim.describe import Description, describe
 from kudari.optim.fused import averaged, fuse, grad_norm
-from kudari.optim.groups import Assignment, assign, groups
+from kudari.optim.groups import groups, groups_table
 from kudari.optim.make import make_class
 from kudari.optim.optimizer import RuleOptimizer
 from kudari.optim.release import GradientRelease
@@ -24,6 +25,7 @@ __all__ = [
     "get",
     "grad_norm",
     "groups",
+    "groups_table",
     "make_class",
     "names",
     "rules",

@@ -7,13 +7,22 @@ from collections.abc import Sequence
 
 from kudari.compile.notation import Rule
 from kudari.optim import hypers
+from kudari.optim.admission import admit
 from kudari.optim.describe import docstring, program
 from kudari.optim.faces import FACES
 from kudari.optim.optimizer import RuleOptimizer
 
 
-def make_class(rule: Rule, module: str = __name__) -> type[RuleOptimizer]:
-    """Make the optimizer class of a rule.
+def make_class(rule: Rule, module: str | None = None) -> type[RuleOptimizer]:
+    """Make the optimizer class of a rule, ours or yours.
+
+    Args:
+        rule: made by :func:`kudari.compile.notation.rule`.
+        module: where the class is to be found by ``pickle``, under the rule's name; by default the module of
+            the rule.
+
+    Raises:
+        RuleError: a name or a default of the rule is not usable, or it does not return a step.
 
     Example:
         >>> import torch
@@ -27,6 +36,7 @@ def make_class(rule: Rule, module: str = __name__) -> type[RuleOptimizer]:
         >>> w.data
         tensor([ 0.7500, -1.7500])
     """
+    rule = admit(rule)
     options = [o.name for o in rule.options]
     body = {
         "rule": rule,
@@ -38,7 +48,7 @@ def make_class(rule: Rule, module: str = __name__) -> type[RuleOptimizer]:
         "_signature": hypers.signature(rule),
         "__signature__": hypers.signature(rule),
         "__doc__": docstring(rule),
-        "__module__": module,
+        "__module__": module or rule.function.__module__,
     }
     base = next((face for formula, face in FACES.items() if formula in dict(rule.formulas)), RuleOptimizer)
     return type(rule.name, (base,), body)

@@ -4,7 +4,7 @@ import pytest
 
 from kudari.doctor import illnesses
 from kudari.doctor.finding import Found, Illness, Manual, Runs
-from kudari.testing.check_finding import check_finding
+from kudari.testing.finding_exam import check_finding
 
 # Needs several processes; its judge is tested on a single one in test_watching.
 WITHOUT_RUNS = {"ddp-bypassed"}

@@ -1,8 +1,15 @@
 """Configurations every numeric claim is tried on: each option at least once, decay never zero by accident."""
 
+import torch
+
 CASES = [
     ("SGD", {"lr": 0.1}),
     ("SGD", {"lr": 0.1, "weight_decay": 0.05}),
+    ("SGD", {"lr": 0.01, "weight_decay": 0.3, "momentum": 0.9, "cautious": True}),
+    ("SGD", {"lr": 0.01, "weight_decay": 0.3, "momentum": 0.9, "nesterov": True, "cautious": True}),
+    *((name, {"lr": 0.01, "weight_decay": 0.3, "cautious": True}) for name in (
+        "Adam", "AdamW", "Lion", "NAdam", "RAdam", "Adamax", "ADOPT", "AdEMAMix", "Adan", "AdamAtan2", "LAMB",
+        "StableAdamW")),
     ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.05}),
     ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.05}),
     ("Adam", {}),
@@ -45,12 +52,26 @@ CASES = [
     ("SophiaG", {"lr": 0.01}),
     ("SophiaG", {"lr": 0.01, "betas": (0.8, 0.95), "rho": 0.1, "weight_decay": 0.3, "eps": 0.5, "bs": 16}),
     ("SophiaH", {"lr": 0.01, "eps": 0.5}),
+    ("SophiaH", {"lr": 0.01, "betas": (0.8, 0.95), "rho": 0.1, "weight_decay": 0.3, "eps": 0.5}),
     ("ScheduleFreeSGD", {"lr": 0.01}),
     ("ScheduleFreeSGD", {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.1, "warmup_steps": 7, "r": 0.5,
                          "weight_lr_power": 1.0}),
     ("ScheduleFreeAdamW", {}),
     ("ScheduleFreeAdamW", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1,
                            "warmup_steps": 7, "r": 0.5, "weight_lr_power": 1.0}),
+    ("LAMB", {}),
+    ("LAMB", {"lr": 0.02, "weight_decay": 0.1, "bias_correction": False, "variant": "lambc"}),
+    ("LAMB", {"lr": 0.02, "weight_decay": 0.1, "variant": "nvlamb"}),
+    ("LAMB", {"lr": 0.02, "weight_decay": 0.0, "variant": "nvlamb", "max_grad_norm": 0.3}),
+    ("LAMB", {"lr": 0.02, "weight_decay": 0.1, "variant": "nvlamb", "max_grad_norm": None}),
+    ("LAMB", {"lr": 0.02, "betas": (0.8, 0.9), "eps": 1e-2, "weight_decay": 0.3}),
+    *(("LARS", {"weight_decay": 0.1, "variant": v, "nesterov": n})
+      for v in ("paper", "post", "larc") for n in (False, True)),
+    ("LARS", {"lr": 0.01, "weight_decay": 0.1, "trust_coefficient": None}),
+    ("LARS", {"lr": 2.0, "momentum": 0.0, "weight_decay": 0.1, "eps": 0.1}),
+    ("LARS", {"lr": 2.0, "momentum": 0.8, "weight_decay": 0.1, "eps": 0.1}),
+    ("StableAdamW", {}),
+    ("StableAdamW", {"lr": 0.1, "betas": (0.7, 0.8), "eps": 1e-2, "weight_decay": 0.3}),
 ]  # fmt: skip
 
 IDS = [f"{name}-{'-'.join(f'{k}={v}' for k, v in kw.items()) or 'defaults'}" for name, kw in CASES]
@@ -58,6 +79,10 @@ IDS = [f"{name}-{'-'.join(f'{k}={v}' for k, v in kw.items()) or 'defaults'}" for
 # The last case of each class has most of its options on; claims that do not depend on them are tried there.
 ONE_EACH = list({name: (name, kw) for name, kw in CASES}.values())
 ONE_EACH_IDS = [name for name, _ in ONE_EACH]
+
+# Those that torch has too, with torch's options.
+IN_TORCH = [(name, kw) for name, kw in CASES if hasattr(torch.optim, name) and "cautious" not in kw]
+IN_TORCH_IDS = [i for (name, kw), i in zip(CASES, IDS, strict=True) if (name, kw) in IN_TORCH]
 
 # How near float64 is to torch, relative to the distance moved. torch keeps NAdam's product of momenta in
 # float32, which costs up to 5e-9 (most seen here 1.7e-9).

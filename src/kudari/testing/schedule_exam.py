@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from kudari.compile.expression import evaluate
 from kudari.compile.javascript import javascript
@@ -18,27 +17,13 @@ from kudari.schedules.function import Function
 from kudari.schedules.length import Length
 from kudari.schedules.parse import parse
 from kudari.schedules.schedule import Schedule
+from kudari.testing.claim import Claim
 
 # Closed forms in float64: a few roundings of numbers near 1.
 TOLERANCE = 1e-12
 TOTALS = (1, 2, 3, 10, 97, 1000, 2500)
 
 Reference = Callable[[int, int], float]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One thing the exam looked at.
-
-    Attributes:
-        name: short, such as ``finite`` or ``holds``.
-        passed: whether it is true of the schedule.
-        detail: the first counterexample, empty if it passed.
-    """
-
-    name: str
-    passed: bool
-    detail: str = ""
 
 
 class ScheduleExamError(AssertionError):
