@@ -46,8 +46,8 @@ class Description:
 
 
 def defaults(rule: Rule) -> dict[str, Any]:
-    """Default value of every hyper-parameter and option, and the first of every kind of tensor."""
-    return {d.name: d.default for d in rule.declared} | {k.name: k.about[0][0] for k in rule.kinds}
+    """Default value of every hyper-parameter and option."""
+    return {d.name: d.default for d in rule.declared}
 
 
 def program(rule: Rule, config: Mapping[str, Any] | None = None, dtype: Float = "f32") -> Program:
@@ -58,7 +58,7 @@ def program(rule: Rule, config: Mapping[str, Any] | None = None, dtype: Float = 
 
 def describe(rule: Rule, config: Mapping[str, Any] | None = None) -> Description:
     """Describe a rule, with its default options unless ``config`` says otherwise."""
-    config = {**defaults(rule), **(config or {})}
+    config = {**defaults(rule), **{k.name: k.about[0][0] for k in rule.kinds}, **(config or {})}
     traced = trace(rule, config)
     return Description(
         name=rule.name,
