@@ -22,7 +22,8 @@ TRAINED = [
     ("LAMB", {"lr": 0.05, "variant": "nvlamb", "weight_decay": 0.1}),
     ("LARS", {"lr": 1.0}),
     ("StableAdamW", {"lr": 0.01}),
-    ("ScheduleFreeAdamW", {"lr": 0.01}),
+    ("Prodigy", {"lr": 1.0, "d0": 0.01}),
+    ("Adafactor", {"lr": 0.01}),
 ]
 
 
@@ -79,7 +80,7 @@ def assert_trained_alike(model, reference, label):
     start = torch.cat([p.detach().flatten() for p in make_model().parameters()])
     ours = torch.cat([whole(p).flatten() for p in model.parameters()]) - start
     expected = torch.cat([p.detach().flatten() for p in reference.parameters()]) - start
-    assert (ours - expected).norm() <= NEAR * expected.norm(), label
+    assert (ours - expected).norm() <= NEAR.get(label, 1e-9) * expected.norm(), label
     assert expected.norm() > 1e-3, label
 
 
@@ -192,7 +193,7 @@ def replicas_of_shards_train_as_one_process(world: World):
     """HSDP: cut over two ranks, repeated over two."""
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
     quarter = slice(3 * world.rank, 3 * world.rank + 3)
-    for case, (name, options) in enumerate(TRAINED[:3]):
+    for case, (name, options) in enumerate(TRAINED[1:3], 1):
         model, (reference, _) = sharded(mesh), trained(case)
         train(model, optimizer_of(name, options, model), quarter)
         assert_trained_alike(model, reference, name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 
+from kudari.compile.expression import walk
 from kudari.compile.notation import Rule
+from kudari.compile.trace import trace
 from kudari.optim import hypers
 from kudari.optim.admission import admit
-from kudari.optim.describe import docstring, program
+from kudari.optim.describe import defaults, docstring, program
 from kudari.optim.faces import FACES
 from kudari.optim.optimizer import RuleOptimizer
 
@@ -37,14 +39,19 @@ def make_class(rule: Rule, module: str | None = None) -> type[RuleOptimizer]:
         tensor([ 0.7500, -1.7500])
     """
     rule = admit(rule)
-    options = [o.name for o in rule.options]
+    options, kinds = [o.name for o in rule.options], [k.name for k in rule.kinds]
+    traced = trace(rule, defaults(rule))
     body = {
         "rule": rule,
         # `maximize` twice: an itemgetter of one key would not return a tuple.
         "_options": operator.itemgetter("maximize", "maximize", *options),
-        "_switches": tuple({s.when for s in rule.states if s.when} - set(options)),
+        "_switches": tuple({s.when for s in rule.states if s.when} - {*options, *kinds}),
         "_couples": bool(program(rule).sums),
-        "_optional": tuple(h.name for h in rule.hypers if h.optional),
+        "_model_numbers": frozenset(
+            name for name, e in traced.running if any(x.op == "sum_model" for x in walk([e]))
+        ),
+        "_optional": tuple(h.name for h in rule.hypers if h.optional or _partly_none(h.default)),
+        "_slices": tuple(dict.fromkeys(s.every for s in rule.states if s.every)),
         "_signature": hypers.signature(rule),
         "__signature__": hypers.signature(rule),
         "__doc__": docstring(rule),
@@ -52,6 +59,10 @@ def make_class(rule: Rule, module: str | None = None) -> type[RuleOptimizer]:
     }
     base = next((face for formula, face in FACES.items() if formula in dict(rule.formulas)), RuleOptimizer)
     return type(rule.name, (base,), body)
+
+
+def _partly_none(default: object) -> bool:
+    return isinstance(default, tuple) and None in default
 
 
 def classes(rules: Sequence[Rule], module: str) -> dict[str, type[RuleOptimizer]]:
