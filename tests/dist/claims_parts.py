@@ -163,7 +163,7 @@ def sums_over_meshes_of_two_dimensions_count_every_element_once(world: World):
         everywhere(mesh, Shard(1), Shard(0)),
         alternating(mesh["inner"], [Shard(0)], [Shard(1)], [Replicate()]),
     ]
-    for case in (1, 2, 4, len(REDUCING) - 1, *range(len(REDUCING), len(COUPLED))):
+    for case in (1, 2, len(REDUCING) - 1, len(REDUCING)):
         name, options = COMPARED[case]
         expected, _ = expected_of(case)
         for place in ways:
@@ -174,7 +174,7 @@ def sums_over_meshes_of_two_dimensions_count_every_element_once(world: World):
 @claim(3)
 def three_ranks_of_uneven_parts_move_as_one(world: World):
     mesh = init_device_mesh("cpu", (3,))
-    for case in (1, 2, 4, *range(len(REDUCING) - 2, len(COUPLED)), len(COMPARED) - 1):
+    for case in (1, 4, *range(len(REDUCING) - 1, len(COUPLED)), len(COMPARED) - 1):
         name, options = COMPARED[case]
         expected, _ = expected_of(case)
         _, params = run(name, options, everywhere(mesh, Shard(0)))

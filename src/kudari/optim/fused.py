@@ -123,7 +123,7 @@ def averaged(optimizer: RuleOptimizer) -> Iterator[None]:
                 if sharding.is_sharded(p):
                     # FSDP gathers from the memory it knows; the state says meanwhile where its values are.
                     copied.append((p, sharding.local(p).clone(), average))
-                    sharding.local(p).copy_(sharding.local(average))
+                    sharding.local(p).copy_(sharding.local(sharding.cut_like(average, p)))
                     optimizer.state[p]["ema"] = p.detach()
                 else:
                     held.append((p, p.data))
