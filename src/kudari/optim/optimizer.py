@@ -132,14 +132,18 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _not_frozen(
         self, groups: list[tuple[int, dict[str, Any]]], frozen: Callable[[Mapping[str, Any]], bool]
     ) -> list[tuple[int, dict[str, Any]]]:
-        """The groups that move. The others get their states: torch makes a checkpoint's places by lr=0."""
-        for _, group in groups:
-            if frozen(group):
-                lacking = [p for p in group["params"] if p.grad is not None and not self.state.get(p)]
-                with torch.no_grad():
-                    for p in lacking:
-                        self.init_state(p, group, self.rule)
-        return [(i, group) for i, group in groups if not frozen(group)]
+        """The groups that move. Where none does and there is no state yet, tensors get theirs.
+
+        torch makes the places that a checkpoint is loaded into by a step with every lr at 0.
+        """
+        moving = [(i, group) for i, group in groups if not frozen(group)]
+        if not moving and not self.state:
+            with torch.no_grad():
+                for _, group in groups:
+                    for p in group["params"]:
+                        if p.grad is not None and p.numel():
+                            self.init_state(p, group, self.rule)
+        return moving
 
     def _tensors(self) -> Iterable[Tensor]:
         """Every parameter of every group."""
