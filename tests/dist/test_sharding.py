@@ -1,4 +1,4 @@
-"""Sharded parameters give the unsharded result; the claims themselves are in the modules named in ranks.py."""
+"""Sharded parameters give the unsharded result; the claims are in the modules that ranks.py names."""
 
 import ast
 import json

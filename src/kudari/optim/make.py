@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kudari.compile.expression import walk
 from kudari.compile.notation import Rule
 from kudari.compile.trace import trace
 from kudari.optim import hypers
@@ -58,14 +59,16 @@ class Later:
 
 
 def _made(rule: Rule, module: str) -> type[RuleOptimizer]:
-    options = [o.name for o in rule.options]
+    options, kinds = [o.name for o in rule.options], [k.name for k in rule.kinds]
     body = {
         "rule": rule,
         # `maximize` twice: an itemgetter of one key would not return a tuple.
         "_options": operator.itemgetter("maximize", "maximize", *options),
-        "_switches": tuple({s.when for s in rule.states if s.when} - set(options)),
+        "_switches": tuple({s.when for s in rule.states if s.when} - {*options, *kinds}),
         "_couples": Later(lambda: bool(program(rule).sums)),
-        "_optional": tuple(h.name for h in rule.hypers if h.optional),
+        "_model_numbers": Later(lambda: _of_model(rule)) if rule.running else frozenset(),
+        "_optional": tuple(h.name for h in rule.hypers if h.optional or _partly_none(h.default)),
+        "_slices": tuple(dict.fromkeys(s.every for s in rule.states if s.every)),
         "_signature": hypers.signature(rule),
         "__signature__": hypers.signature(rule),
         "__doc__": docstring(rule),
@@ -73,6 +76,16 @@ def _made(rule: Rule, module: str) -> type[RuleOptimizer]:
     }
     base = next((face for formula, face in FACES.items() if formula in dict(rule.formulas)), RuleOptimizer)
     return type(rule.name, (base,), body)
+
+
+def _of_model(rule: Rule) -> frozenset[str]:
+    """The rule's running numbers that come from a sum over the whole model."""
+    running = trace(rule, defaults(rule)).running
+    return frozenset(name for name, e in running if any(x.op == "sum_model" for x in walk([e])))
+
+
+def _partly_none(default: object) -> bool:
+    return isinstance(default, tuple) and None in default
 
 
 def classes(rules: Sequence[Rule], module: str) -> dict[str, type[RuleOptimizer]]:

@@ -125,6 +125,11 @@ class Block:
             )
         else:
             raw = self.emit(f"load {stored}, ptr {pointer}, align {align}")
+        return self.widen(dtype, raw)
+
+    def widen(self, dtype: Float, raw: str) -> str:
+        """A vector as it is stored, in the type of the arithmetic."""
+        stored = self.vector(TYPES[dtype])
         if TYPES[dtype] == self.base:
             return raw
         if dtype == "bf16":
