@@ -101,7 +101,7 @@ class Block:
         if item.op == "sign":
             return self._sign(args[0])
         if item.op == "atan2":
-            return atan2(self, args[0], args[1])
+            return atan2(self, args[0], args[1], right=item.args[1].op in ("sqrt", "abs"))
         raise CompileError(f"The CPU printer has no {item.op!r}.", fix="Use the eager backend for this rule.")
 
     def _sign(self, x: str) -> str:
