@@ -195,4 +195,4 @@ def _numbers_in(expr: Expr | None) -> set[str]:
 
 
 def _is_number(new: Expr | float | None) -> bool:
-    return new is not None and not (isinstance(new, Expr) and new.kind == "tensor")
+    return new is not None and not (isinstance(new, Expr) and new.kind != "scalar")

@@ -36,17 +36,19 @@ def _faults(rule: Rule) -> Iterator[tuple[str, str]]:
         if name in COMMON or name in _GROUP:
             kind = "a keyword of every optimizer" if name in COMMON else "a key of every parameter group"
             yield f"the argument {name!r} is {kind}.", "Give it another name."
-    keys, kinds = [s.key for s in rule.states], [k.name for k in rule.kinds]
+    choices = [*numbers, *(k.name for k in rule.kinds)]
+    keys = [s.key for s in rule.states]
     for state in rule.states:
         if keys.count(state.key) > 1:
             yield f"two states are kept as {state.key!r}.", "Give each a key of its own: state('key')."
         if state.key == "step":
             yield "a state is kept as 'step', where the count of steps is.", "Give it another key."
-        for word, name in (("when", state.when), ("unless", state.unless)):
-            if name and name not in {*numbers, *kinds}:
-                hint = did_you_mean(name, [*numbers, *kinds])
+        for word, known in (("when", choices), ("unless", choices), ("every", [*numbers])):
+            name = getattr(state, word)
+            if name and name not in known:
                 yield (
-                    f"state {state.key!r} exists {word}={name!r}, which it does not declare.{hint}",
+                    f"state {state.key!r} has {word}={name!r}, which it does not declare."
+                    f"{did_you_mean(name, known)}",
                     "Name one of its options, kinds or hyper-parameters.",
                 )
         if isinstance(state.init, str) and state.init not in ("zeros", "copy", *numbers):

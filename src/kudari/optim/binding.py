@@ -7,6 +7,7 @@ that must not.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +26,9 @@ from kudari.compile.plan import Plan, RowPlan, make_plan, make_row_plan
 from kudari.compile.program import Float, Program, sum_name
 from kudari.errors import UnsupportedError
 from kudari.optim.sharding import Part, rows_of
+
+# As a function of any tensor: a step asks for thousands of addresses.
+_address = Tensor.data_ptr
 
 Ready = Literal["ready", "staged", "stale"]
 
@@ -264,12 +268,9 @@ class CpuBinding:
 
     def _current(self) -> list[list[int]]:
         """Addresses of everything but gradients, and how long the parameters are, as they are now."""
-        states = self.states
-        found = [[p.data_ptr() for p in self.params], [p.numel() for p in self.params]]
-        found += [[s[key].data_ptr() for s in states] for key in self.keys]
-        if self.counted:
-            found.append([s["step"].data_ptr() for s in states])
-        found += [[s[key].data_ptr() for s in states] for key in self.cell_keys]
+        keys = (*self.keys, *(("step",) if self.counted else ()), *self.cell_keys)
+        found = [list(map(_address, self.params)), list(map(Tensor.numel, self.params))]
+        found += [list(map(_address, map(operator.itemgetter(key), self.states))) for key in keys]
         return found
 
     def bind(self) -> None:
@@ -296,7 +297,12 @@ class CpuBinding:
             if self._current() != self.addresses:
                 return "stale"
             found = self._in_place(grads)
-        except (AttributeError, KeyError, RuntimeError):  # no gradient, no state, a sparse gradient
+        except (
+            AttributeError,
+            KeyError,
+            RuntimeError,
+            TypeError,
+        ):  # no gradient, no state, a sparse gradient
             return "stale"
         if len(found) != len(grads):
             return "staged" if all(self._usable(g) for g in grads) else "stale"
@@ -308,11 +314,10 @@ class CpuBinding:
     def _in_place(self, grads: Sequence[Any]) -> list[int]:
         """Addresses of the gradients that the kernel can read where they are."""
         if self.plain:
-            dtype = self.grad_dtype
-            both = zip(self.params, grads, strict=True)
-            return [
-                g.data_ptr() for p, g in both if g.dtype is dtype and g.is_contiguous() and p.is_contiguous()
-            ]
+            # Nearly always every one is usable, and this finds it soonest.
+            whole = all(map(Tensor.is_contiguous, self.params)) and all(map(Tensor.is_contiguous, grads))
+            if whole and {g.dtype for g in grads} == {self.grad_dtype}:
+                return list(map(_address, grads))
         pairs = [(real(p.detach()), real(g)) for p, g in zip(self.params, grads, strict=True)]
         return [
             g.data_ptr()
