@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kudari.compile import plan
 from kudari.compile.cpu import compile_cpu
 from kudari.compile.notation import Hyper
 from kudari.errors import KudariError
@@ -46,9 +47,10 @@ def gradient(subject: Subject) -> Iterator[str]:
 
 def threads(subject: Subject) -> Iterator[str]:
     """The same bits for any number of threads."""
-    case, before = subject.cases[-1], torch.get_num_threads()
+    case, before, worth = subject.cases[-1], torch.get_num_threads(), plan.PER_THREAD
     shapes = ((70_001,), (90, 101), (5,))
     try:
+        plan.PER_THREAD = 1  # so that tensors of a size to try things on are shared out
         for dtype, counts in ((torch.float32, (2, 3)), (torch.float64, (2,))):
             torch.set_num_threads(1)
             one = subject.run(case, 2, dtype, shapes)
@@ -58,6 +60,7 @@ def threads(subject: Subject) -> Iterator[str]:
                     yield f"{label(case)}: {count} threads give other bits than one in {dtype}"
     finally:
         torch.set_num_threads(before)
+        plan.PER_THREAD = worth
 
 
 def split(subject: Subject) -> Iterator[str]:

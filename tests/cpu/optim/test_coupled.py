@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import kudari.optim
+from kudari.compile import plan
 from tests.cpu.optim.conftest import build, gradients, start
 from tests.oracle import ORACLES, prodigy
 
@@ -178,7 +179,8 @@ def test_the_road_of_plain_torch_operations_gives_the_same_numbers(name, kw):
 
 
 @every_case
-def test_same_bits_for_one_and_two_threads(name, kw):
+def test_same_bits_for_one_and_two_threads(name, kw, monkeypatch):
+    monkeypatch.setattr(plan, "PER_THREAD", 1)
     shapes = [(70_001,), (300, 301), (5, 6), (1500, 40), (40, 3000)]
     found = []
     for threads in (1, 2):
