@@ -47,7 +47,7 @@ def _faults(rule: Rule) -> Iterator[tuple[str, str]]:
             name = getattr(state, word)
             if name and name not in known:
                 yield (
-                    f"state {state.key!r} has {word}={name!r}, which it does not declare."
+                    f"state {state.key!r} {'has' if word == 'every' else 'exists'} {word}={name!r}, which it does not declare."
                     f"{did_you_mean(name, known)}",
                     "Name one of its options, kinds or hyper-parameters.",
                 )
