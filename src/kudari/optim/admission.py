@@ -46,8 +46,9 @@ def _faults(rule: Rule) -> Iterator[tuple[str, str]]:
         for word, known in (("when", choices), ("unless", choices), ("every", [*numbers])):
             name = getattr(state, word)
             if name and name not in known:
+                verb = "has" if word == "every" else "exists"
                 yield (
-                    f"state {state.key!r} {'has' if word == 'every' else 'exists'} {word}={name!r}, which it does not declare."
+                    f"state {state.key!r} {verb} {word}={name!r}, which it does not declare."
                     f"{did_you_mean(name, known)}",
                     "Name one of its options, kinds or hyper-parameters.",
                 )
