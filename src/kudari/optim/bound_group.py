@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from kudari.compile.cpu import compile_cpu
-from kudari.compile.expression import evaluate
+from kudari.compile.expression import Expr, evaluate
 from kudari.compile.extend import Extras, extend
 from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
-from kudari.compile.program import Storage
+from kudari.compile.program import Storage, sum_name
 from kudari.compile.rounding import KAHAN, with_drawn_states, with_rounding
 from kudari.compile.trace import Trace, trace
 from kudari.errors import UnsupportedError
@@ -27,6 +27,7 @@ from kudari.optim.binding import (
     EagerBinding,
     Member,
     fit_states,
+    for_each_element,
     own_gradient,
     read_numbers,
 )
@@ -59,14 +60,12 @@ class BoundGroup:
         gradient: Callable[[Tensor], Tensor | None] = own_gradient,
     ) -> None:
         self.owner, self.unscale, self.gradient = owner, unscale, gradient
-        self.params = list(group["params"])
+        self.params, self.group = list(group["params"]), group
         self.config, self.rounding = self._config(group), str(group["rounding"])
         self.extras = Extras() if formula else Extras.of(group)
-        self.rule = extend(owner.rule, self.extras)
-        self.trace: Trace = trace(
-            self.rule, group, maximize=bool(group["maximize"]), unscale=unscale, formula=formula
-        )
-        self.traces: dict[torch.dtype, Trace] = {}
+        self.rule, self.formula = extend(owner.rule, self.extras), formula
+        self.traces: dict[tuple[Any, ...], Trace] = {}
+        self.trace = self._trace(group, {})  # its numbers are those of every kind of tensor
         self.names = [
             (name.partition("[")[0], int(name.partition("[")[2][:-1]) if "[" in name else None)
             for name in self.trace.hypers
@@ -85,27 +84,30 @@ class BoundGroup:
         if self.owner._switches:
             found += tuple([bool(group[key]) for key in self.owner._switches])
         if self.owner._optional:
-            found += tuple([group[key] is None for key in self.owner._optional])
+            found += tuple([_nones(group[key]) for key in self.owner._optional])
+        if self.owner._slices:
+            found += tuple([int(group[key]) for key in self.owner._slices])
         return found
 
     def _bind(self, group: dict[str, Any]) -> None:
         """Sort the tensors with gradients by dtype and make a binding for each sort."""
         sorts: dict[tuple[Any, ...], list[Member]] = {}
+        rule = self.rule
         for p in self.params:
             g = self.gradient(p)
             if g is None or p.numel() == 0:
                 continue
-            _check_gradient(self.rule, p, g, group)
+            _check_gradient(rule, p, g, group)
             if p.is_complex() and self.owner._couples:
                 raise UnsupportedError(
                     f"{self.owner.rule.name} cannot update a complex parameter (shape {tuple(p.shape)}).",
                     why="Its norms are defined for real tensors only.",
                     fix="Use an elementwise class such as AdamW for it, or hold it as torch.view_as_real.",
                 )
-            sharding.check_placement(self.owner.rule.name, p)
-            traced = self._rounded(p.dtype)
-            member = self._member(p, self.owner.init_state(p, group, self.rule), traced)
-            _refuse_average(self.rule, member)
+            sharding.check_placement(rule.name, p)
+            traced = self._trace(group, rule.kinds_of(p.ndim, group), p.dtype)
+            member = self._member(p, self.owner.init_state(p, group, rule), traced)
+            _refuse_average(rule, member)
             self._fit(member, traced, group)
             if member.part is not None:
                 member.part.put_back()
@@ -116,38 +118,47 @@ class BoundGroup:
             dtypes: dict[str, Storage] = {n: d or "f64" for n, d in zip(traced.slots, stored, strict=True)}
             short = {s.name for s in traced.states if dtypes[s.name] == "bf16"} - {KAHAN.name}
             program = lower(with_drawn_states(traced, short), dtypes)
-            if kernel:
+            if kernel and not program.mixes_codes:
                 self.bindings.append(CpuBinding(program, compile_cpu(program), members, grad_dtype))
             else:
-                _say_eager(self.owner.rule, members[0].param)
+                _say_eager(rule, members[0].param)
                 self.bindings.append(EagerBinding(program, members, grad_dtype))
 
-    def _rounded(self, dtype: torch.dtype) -> Trace:
-        """The trace for parameters of a dtype, with the group's rounding."""
-        if dtype not in self.traces:
-            self.traces[dtype] = with_rounding(self.trace, self.rounding, FLOATS.get(dtype, "f64"))
-        return self.traces[dtype]
+    def _trace(
+        self, group: Mapping[str, Any], kinds: Mapping[str, bool | str], dtype: torch.dtype = torch.float32
+    ) -> Trace:
+        """The rule for one kind of tensors of one dtype, with the group's rounding, traced once."""
+        key = (*kinds.values(), dtype)
+        if key not in self.traces:
+            config = {**group, **kinds}
+            maximize = bool(group["maximize"])
+            made = trace(self.rule, config, maximize=maximize, unscale=self.unscale, formula=self.formula)
+            self.traces[key] = with_rounding(made, self.rounding, FLOATS.get(dtype, "f64"))
+        return self.traces[key]
 
     def _fit(self, member: Member, traced: Trace, group: dict[str, Any]) -> None:
         """Bring the states that a step uses into the form and layout that it goes through them in."""
-        name, p, state = self.owner.rule.name, member.param, member.state
-        recode(name, member.whole, state, traced.states, group)
-        plain = [s.key for s in traced.states if not is_coded(state[s.key])]
+        p, state = member.param, member.state
+        recode(self.rule.name, member.whole, state, traced.states, group)
+        plain = [s for s in traced.states if not is_coded(state[s.key])]
         # Codes are in row-major order, and so must be everything beside them.
         like = p if len(plain) == len(traced.states) else p.detach().contiguous()
-        fit_states(name, like, state, plain)
+        fit_states(self.rule, like, state, plain, group)
 
     def _member(self, p: Tensor, fresh: bool, traced: Trace) -> Member:
         state, gradient, part = self.owner.state[p], self.gradient, None
         if sharding.is_sharded(p):
-            part = sharding.Part(p, state, gradient, self.owner._cuts)
+            each = [s.key for s in traced.states if for_each_element(s, self.group)]
+            state.update({key: sharding.cut_like(state[key], p) for key in each})
+            in_order = len(each) < len(traced.states)
+            part = sharding.Part(p, state, gradient, self.owner._cuts, in_order)
             p, state, gradient = part.param, part.state, part.own_gradient
         rule = self.rule
         # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
         seen = torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device="cpu")
         counter = state["step"] if rule.counts else seen
         keys = tuple(s.key for s in traced.states)
-        return Member(p, state, counter, keys, tuple(s.key for s, _ in self.trace.cells), gradient, part)
+        return Member(p, state, counter, keys, tuple(s.key for s, _ in traced.cells), gradient, part)
 
     def prepare(self, group: dict[str, Any], scale: Tensor | None) -> bool:
         """Get ready for a step; False if the tensors are not the ones bound and must be bound anew."""
@@ -169,7 +180,7 @@ class BoundGroup:
         for binding, state in zip(self.bindings, found, strict=True):
             if state == "staged":
                 binding.stage()
-        self.numbers = self._numbers(group, scale)
+        self.group, self.numbers = group, self._numbers(group, scale)
         return True
 
     def prepare_first(self, group: dict[str, Any], scale: Tensor | None) -> None:
@@ -187,19 +198,35 @@ class BoundGroup:
     def release(self) -> None:
         """Let go of the gradients' parts, so that dropping a gradient gives its memory back."""
         for part in self.parts:
-            part.grad = None
-            part.cuts.clear()
+            if self.rule.clears:
+                part.clear_gradient()
+            part.release()
 
-    def advance(self, group: dict[str, Any]) -> None:
-        """After the step, give the group's own numbers their new values; whole ones stay whole."""
-        if self.trace.running:
-            values = dict(zip(self.trace.hypers, self.numbers, strict=False))
-            new = {name: evaluate(expr, values) for name, expr in self.trace.running}
-            group.update({name: type(group[name])(value) for name, value in new.items()})
+    def advanced(self, of_model: Collection[str]) -> dict[str, float]:
+        """New values of the group's own numbers after the step, those of the model left out."""
+        return self._evaluated((n, e) for n, e in self.trace.running if n not in of_model)
+
+    def advanced_together(self, of_model: Collection[str]) -> dict[str, float]:
+        """New values of the model's numbers, from the sums over all groups."""
+        binding = self.bindings[0]
+        sums = {sum_name(i): float(x) for i, x in enumerate(binding.sums[0])}
+        return self._evaluated(((n, e) for n, e in binding.program.running if n in of_model), sums)
+
+    def _evaluated(
+        self, new: Iterable[tuple[str, Expr]], sums: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Values in float64; whole numbers stay whole."""
+        values = dict(zip(self.trace.hypers, self.numbers, strict=False)) | dict(sums or {})
+        return {name: type(self.group[name])(evaluate(expr, values)) for name, expr in new}
 
     def _numbers(self, group: dict[str, Any], scale: Tensor | None) -> list[float]:
         numbers = read_numbers(group, self.names)
         return numbers if scale is None else [*numbers, float(scale)]
+
+
+def _nones(value: Any) -> Any:
+    """Which parts of a hyper-parameter are None."""
+    return tuple([part is None for part in value]) if isinstance(value, tuple) else value is None
 
 
 def _has_kernel(member: Member) -> bool:

@@ -19,7 +19,7 @@ from kudari.compile.notation import Rule
 from kudari.compile.rounding import KAHAN
 from kudari.errors import CheckpointError, did_you_mean
 from kudari.optim import bitsandbytes, sharding
-from kudari.optim.states import convert, decode, is_coded, kept_as, state_dtype
+from kudari.optim.states import convert, is_coded, kept_as, state_dtype
 
 if TYPE_CHECKING:
     from kudari.optim.optimizer import RuleOptimizer
@@ -106,8 +106,8 @@ def _take_all(rule: Rule, p: Tensor, group: Mapping[str, Any], saved: Mapping[st
         if one is not None and one.scalar:
             found[key] = _take_number(value)
         elif one is not None and (isinstance(value, Tensor) or is_coded(value)):
-            given = decode(value) if is_coded(value) and sharding.is_sharded(p) else value
-            given = sharding.cut_like(given.detach(), p) if isinstance(given, Tensor) else given
+            plain = isinstance(value, Tensor) and not sharding.is_sharded(p)
+            given = sharding.whole(value) if plain else value
             found[key] = convert(given, p, kept_as(one, p, group), copy=True)
         else:
             found[key] = _take(p, key, value)
@@ -120,7 +120,6 @@ def _take(param: Tensor, key: str, value: Any) -> Any:
         return copy.deepcopy(value)
     if key == "step":
         return value.detach().to(device="cpu", dtype=torch.float32, copy=True).reshape(())
-    value = sharding.cut_like(value.detach(), param)
     if not (value.is_floating_point() or value.is_complex()):
         return value.detach().to(device=param.device, copy=True)
     return value.detach().to(device=param.device, dtype=state_dtype(param.dtype), copy=True)

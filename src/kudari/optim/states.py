@@ -74,7 +74,8 @@ def kept_as(declared: State, p: Tensor, group: Mapping[str, Any]) -> torch.dtype
     if declared.key == KAHAN.key:
         return p.dtype
     wanted = group.get("state_dtype", "fp32")
-    if declared.full_precision or declared.scalar or wanted == "fp32":
+    small = declared.scalar or declared.shape != "elements" or declared.every
+    if declared.full_precision or small or wanted == "fp32":
         return full
     if wanted == "bf16":
         return full if p.is_complex() else torch.bfloat16

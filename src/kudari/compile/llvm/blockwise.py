@@ -11,7 +11,15 @@ from kudari.compile.codecs import Codec
 from kudari.compile.expression import Expr, walk
 from kudari.compile.llvm import codec as coding
 from kudari.compile.llvm.block import TYPES, Block
-from kudari.compile.llvm.chunk import add_up, base_type, head, indent, load_slots, sum_vectors, tail_mask
+from kudari.compile.llvm.chunk import (
+    add_up,
+    base_type,
+    head_of,
+    indent,
+    load_slots,
+    sum_vectors,
+    tail_mask,
+)
 from kudari.compile.program import Pass, Program
 from kudari.errors import CompileError
 
@@ -161,7 +169,7 @@ def print_blocks(program: Program, number: int, width: int, declared: set[str]) 
     entry, begin, main, tail, end, fast, code, last = (
         Block(base_type(program), width, prefix, declared) for prefix in "hbmtnfce"
     )
-    numbers = head(program, part, entry)
+    numbers = head_of(program, part, entry)
     _entry(entry, coded, len(part.sums))
     scales = _begin(begin, coded)
     _update(coded, main, "%i", "", numbers, scales)
@@ -170,8 +178,8 @@ def print_blocks(program: Program, number: int, width: int, declared: set[str]) 
     together = _TOGETHER if all(c.quick for c in coded.codecs.values()) else 1
     _code(fast, coded, inverses, "%f", "", together)
     _code(code, coded, inverses, "%k", "%k.left", 1)
-    totals = [last.emit(f"load {last.type}, ptr %total{i}, align 64") for i in range(len(part.sums))]
-    add_up(program, part, last, totals)
+    totals = {i: last.emit(f"load {last.type}, ptr %total{i}, align 64") for i in range(len(part.sums))}
+    add_up(part, last, totals)
     return f"""
 define internal void @chunk{number}(
     ptr noalias %slots, ptr noalias %scalars, ptr noalias %partial, i64 %start, i64 %stop) #0 {{
