@@ -71,7 +71,7 @@ bench-step: $(VENV)/bench ## time of a step of every optimizer against torch and
 	@$(BIN)/python benchmarks/bench_step.py
 	@$(BIN)/python benchmarks/bench_rules.py
 
-bench-codecs: $(VENV)/train ## time of low-bit states, as ratios to float32 ones
+bench-codecs: $(VENV)/bench ## time of low-bit states, as ratios to float32 ones
 	@$(BIN)/python benchmarks/bench_codecs.py
 
 bench-loop: $(VENV)/train ## time of a training step against a plain loop, as ratios

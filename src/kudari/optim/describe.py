@@ -39,7 +39,7 @@ class Description:
     text: tuple[str, ...]
     hypers: tuple[tuple[str, str, str], ...]
     states: tuple[str, ...]
-    bytes_per_parameter: float
+    bytes_per_parameter: int
     passes: str
     kinds: tuple[tuple[str, str, int], ...]
     differs: tuple[str, ...]
@@ -69,7 +69,7 @@ def describe(rule: Rule, config: Mapping[str, Any] | None = None) -> Description
         text=formula_text(traced),
         hypers=tuple((d.name, repr(d.default), allowed(d)) for d in rule.declared),
         states=(*(["step"] if rule.counts else []), *(s.key for s in rule.active_states(config))),
-        bytes_per_parameter=program(rule, config).bytes_per_parameter,
+        bytes_per_parameter=round(program(rule, config).bytes_per_parameter),
         passes=program(rule, config).plan(),
         kinds=_kinds(rule, config),
         differs=rule.differs,
@@ -81,7 +81,7 @@ def _kinds(rule: Rule, config: Mapping[str, Any]) -> tuple[tuple[str, str, int],
     for values in itertools.product(*(k.about for k in rule.kinds)) if rule.kinds else ():
         chosen = {k.name: value for k, (value, _) in zip(rule.kinds, values, strict=True)}
         found = program(rule, {**config, **chosen})
-        rows.append(("; ".join(text for _, text in values), found.plan(), found.bytes_per_parameter))
+        rows.append(("; ".join(text for _, text in values), found.plan(), round(found.bytes_per_parameter)))
     return tuple(rows)
 
 
