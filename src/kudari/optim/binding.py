@@ -8,7 +8,7 @@ that must not.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,7 +60,7 @@ class Member:
     """
 
     param: Tensor
-    state: dict[str, Any]
+    state: MutableMapping[str, Any]
     counter: Tensor
     keys: tuple[str, ...]
     cells: tuple[str, ...] = ()
@@ -117,7 +117,11 @@ def same_layout(a: Tensor, b: Tensor) -> bool:
 
 
 def fit_states(
-    rule: Rule, p: Tensor, state: dict[str, Any], declared: Sequence[State], group: Mapping[str, Any]
+    rule: Rule,
+    p: Tensor,
+    state: MutableMapping[str, Any],
+    declared: Sequence[State],
+    group: Mapping[str, Any],
 ) -> None:
     """Bring states into the layout that the kernel goes through them in: the parameter's, if that is dense.
 
@@ -172,7 +176,7 @@ def state_like(
     rule: Rule, p: Tensor, dtype: torch.dtype, declared: State, group: Mapping[str, Any]
 ) -> Tensor:
     """An uninitialised state: in its parameter's layout, or row-major if the rule looks at the order."""
-    if not all(for_each_element(s, group) for s in rule.states):
+    if not all(s.shape == "factors" or for_each_element(s, group) for s in rule.states):
         return torch.empty(state_shape(p, declared, group), dtype=dtype, device=p.device)
     return dense_like(p, dtype)
 
@@ -424,7 +428,7 @@ class EagerBinding:
         names = [slot.name for slot in self.program.slots if not slot.scratch]
         part = self.program.passes[number]
         for row, member in enumerate(self.members):
-            if number == 0 and "t" in self.program.hypers:
+            if number == 0 and "t" in self.program.hypers and self.program.counts:
                 member.counter.add_(1)
             values = dict(zip(self.program.hypers, numbers, strict=False))
             values |= {"t": float(member.counter), **_sizes(member)}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from kudari.compile.cpu import compile_cpu
+from kudari.compile.cut import cut
 from kudari.compile.expression import Expr, evaluate
 from kudari.compile.extend import Extras, extend
 from kudari.compile.lower import lower
@@ -31,6 +33,7 @@ from kudari.optim.binding import (
     read_numbers,
     real,
 )
+from kudari.optim.staged import StagedBinding, batches, fit_factors
 
 if TYPE_CHECKING:
     from kudari.optim.optimizer import RuleOptimizer
@@ -71,7 +74,7 @@ class BoundGroup:
             if name not in ("t", "grad_scale")
         ]
         self.idle = [p for p in self.params if gradient(p) is None]
-        self.bindings: list[Binding] = []
+        self.bindings: list[Binding | StagedBinding] = []
         self.parts: list[sharding.Part] = []
         self.numbers: list[float] = []
         self._bind(group)
@@ -100,28 +103,32 @@ class BoundGroup:
             if p.is_complex() and self.owner._couples:
                 raise UnsupportedError(
                     f"{self.owner.rule.name} cannot update a complex parameter (shape {tuple(p.shape)}).",
-                    why="Its norms are defined for real tensors only.",
+                    why="Its norms and products are defined for real tensors only.",
                     fix="Use an elementwise class such as AdamW for it, or hold it as torch.view_as_real.",
                 )
             sharding.check_placement(rule.name, p)
-            traced = self._trace(group, rule.kinds_of(p.ndim, group))
-            member = self._member(p, self.owner.init_state(p, group, rule), traced)
+            kinds = rule.kinds_of(tuple(p.shape), group)
+            traced = self._trace(group, kinds)
+            fresh = self.owner.init_state(p, group, rule)
+            member = self._member(p, fresh, traced, {**group, **kinds})
             _refuse_average(rule, member)
             fit_states(rule, member.param, member.state, traced.states, group)
+            fit_factors(rule.name, p, self.owner.state[p], [s.key for s, _ in traced.factors])
             if member.part is not None:
                 member.part.put_back()
                 self.parts.append(member.part)
             dtypes = (p.dtype, g.dtype, *(member.state[k].dtype for k in member.keys))
             sorts.setdefault((traced, _has_kernel(member), dtypes), []).append(member)
         for (traced, kernel, dtypes), members in sorts.items():
-            reals = [real(torch.empty(0, dtype=d)).dtype for d in dtypes]
-            storage = {n: FLOATS.get(d, "f64") for n, d in zip(traced.slots, reals, strict=True)}
-            program = lower(traced, storage)
-            if kernel:
-                self.bindings.append(CpuBinding(program, compile_cpu(program), members, dtypes[1]))
-            else:
+            if not kernel:
                 _say_eager(rule, members[0].param)
-                self.bindings.append(EagerBinding(program, members, dtypes[1]))
+            pieces = cut(traced)
+            if len(pieces) == 1:
+                self.bindings.append(_bind_part(traced, members, dtypes[1], kernel))
+            else:
+                _refuse_shards(rule, members)
+                for some in batches(members):
+                    self.bindings.append(StagedBinding(traced, pieces, some, dtypes[1], kernel, _bind_part))
 
     def _trace(self, group: Mapping[str, Any], kinds: Mapping[str, bool | str]) -> Trace:
         """The rule for one kind of tensors, traced once."""
@@ -134,8 +141,9 @@ class BoundGroup:
             )
         return self.traces[key]
 
-    def _member(self, p: Tensor, fresh: bool, traced: Trace) -> Member:
+    def _member(self, p: Tensor, fresh: bool, traced: Trace, config: Mapping[str, Any]) -> Member:
         state, gradient, part = self.owner.state[p], self.gradient, None
+        shape = tuple(p.shape)
         if sharding.is_sharded(p):
             each = [s.key for s in traced.states if for_each_element(s, self.group)]
             state.update({key: sharding.cut_like(state[key], p) for key in each})
@@ -145,9 +153,15 @@ class BoundGroup:
         rule = self.rule
         # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
         seen = torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device="cpu")
-        counter = state["step"] if rule.counts else seen
+        counter = state["step"] if rule.keeps_count(config) else seen
         keys = tuple(s.key for s in traced.states)
-        return Member(p, state, counter, keys, tuple(s.key for s, _ in traced.cells), gradient, part)
+        cells = (*(s.key for s, _ in traced.cells), *traced.measures)
+        held: MutableMapping[str, Any] = state
+        if rule.measures:
+            measures = {m.name: m.of(shape) for m in rule.measures}
+            numbers = {n: torch.tensor(x, dtype=torch.float64, device="cpu") for n, x in measures.items()}
+            held = ChainMap(numbers, state)
+        return Member(p, held, counter, keys, cells, gradient, part)
 
     def prepare(self, group: dict[str, Any], scale: Tensor | None) -> bool:
         """Get ready for a step; False if the tensors are not the ones bound and must be bound anew."""
@@ -216,6 +230,39 @@ class BoundGroup:
 def _nones(value: Any) -> Any:
     """Which parts of a hyper-parameter are None."""
     return tuple([part is None for part in value]) if isinstance(value, tuple) else value is None
+
+
+def _bind_part(
+    traced: Trace, members: Sequence[Member], grad_dtype: torch.dtype, kernel: bool, counts: bool = True
+) -> Binding:
+    """Bind a rule without stages, or a part of one with them, to tensors of one dtype per slot.
+
+    Args:
+        traced: the rule or part.
+        members: the tensors; a state that they lack is a temporary.
+        grad_dtype: dtype of the gradients.
+        kernel: whether the CPU kernel can work on them.
+        counts: whether this part counts the step.
+    """
+    first = members[0]
+    compute = torch.float64 if first.param.dtype is torch.float64 else torch.float32
+    dtypes = [first.param.dtype, grad_dtype]
+    dtypes += [first.state[s.key].dtype if s.key in first.state else compute for s in traced.states]
+    reals = [real(torch.empty(0, dtype=d)).dtype for d in dtypes]
+    storage = {n: FLOATS.get(d, "f64") for n, d in zip(traced.slots, reals, strict=True)}
+    program = lower(traced, storage, counts)
+    if kernel:
+        return CpuBinding(program, compile_cpu(program), members, grad_dtype)
+    return EagerBinding(program, members, grad_dtype)
+
+
+def _refuse_shards(rule: Rule, members: Sequence[Member]) -> None:
+    if any(m.part is not None for m in members):
+        raise UnsupportedError(
+            f"{rule.name} cannot update a sharded parameter.",
+            why="It works on whole matrices, and a rank has a part of them.",
+            fix="Leave these tensors unsharded, or use another optimizer for them.",
+        )
 
 
 def _has_kernel(member: Member) -> bool:
