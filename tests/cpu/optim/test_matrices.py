@@ -31,6 +31,7 @@ CASES = [
     case("Muon", use_muon=False, lr=0.02, adamw_lr_ratio=0.5, adamw_betas=(0.8, 0.9), adamw_eps=1e-3),
     case("Muon", lr=0.02, adamw_weight_decay=0.5, adamw_lr_ratio=0.5),
     case("Muon", lr=0.02, ns_steps=1),
+    case("Muon", [(6, 6), (7,), ()], lr=0.02, use_muon=True),
     case("SOAP", SQUARES),
     case("SOAP", SQUARES, lr=0.02, betas=(0.9, 0.8), shampoo_beta=0.7, eps=1e-3, weight_decay=0.3,
          precondition_frequency=1),

@@ -80,6 +80,11 @@ def _add_product(x: Tensor, y: Tensor, z: Tensor, beta: float, alpha: float) -> 
     return add(y, z, beta=beta, alpha=alpha)
 
 
+def _rows(u: Tensor) -> Tensor:
+    """A tensor as a matrix with ``shape[0]`` rows; one number is a matrix of one element."""
+    return u.reshape(u.shape[0] if u.ndim else 1, -1)
+
+
 def run(works: Sequence[Work]) -> list[tuple[Tensor, ...]]:
     """Orthogonalise every tensor; small ones of one shape in a stack."""
     import torch
@@ -88,14 +93,13 @@ def run(works: Sequence[Work]) -> list[tuple[Tensor, ...]]:
     for i, work in enumerate(works):
         u = work.values[0]
         many = u.numel() < STACKED or u.device.type != "cpu"
-        shape = (u.shape[0], u.numel() // u.shape[0])
-        sorts.setdefault((shape, u.dtype, u.device, work.numbers, many or i), []).append(i)
+        sorts.setdefault((_rows(u).shape, u.dtype, u.device, work.numbers, many or i), []).append(i)
     found: dict[int, Tensor] = {}
     for members in sorts.values():
         first = works[members[0]]
         a, b, c, eps, steps = first.numbers
         dtype = getattr(torch, first.variant) if first.variant else first.values[0].dtype
-        flat = [works[i].values[0].flatten(1).to(dtype) for i in members]
+        flat = [_rows(works[i].values[0]).to(dtype) for i in members]
         x = torch.stack(flat) if len(flat) > 1 else flat[0]
         o = orthogonal(x, (a, b, c), eps, int(steps))
         for i, part in zip(members, o.unbind() if len(flat) > 1 else [o], strict=True):
