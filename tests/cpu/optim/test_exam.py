@@ -44,8 +44,8 @@ ASKED = {
 }
 
 
-# Products of matrices have other bits for other threads, and null spaces no definite basis: these classes have
-# claims of their own in test_matrices.py.
+# Products of matrices have other bits for other threads, and null spaces no definite basis: these classes
+# have claims of their own in test_matrices.py.
 MATRICES = ("Muon", "SOAP", "Shampoo")
 
 
