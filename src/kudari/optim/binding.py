@@ -25,7 +25,7 @@ from kudari.compile.notation import Rule, State
 from kudari.compile.plan import Plan, RowPlan, make_plan, make_row_plan
 from kudari.compile.program import Float, Program, sum_name
 from kudari.errors import UnsupportedError
-from kudari.optim.sharding import Part, rows_of
+from kudari.optim.sharding import Part, Summing, add_up_parts, rows_of
 
 # As a function of any tensor: a step asks for thousands of addresses.
 _address = Tensor.data_ptr
@@ -464,7 +464,7 @@ def _sizes(member: Member) -> dict[str, float]:
 Binding = CpuBinding | EagerBinding
 
 
-def needs_others(binding: Binding) -> bool:
+def needs_others(binding: Summing) -> bool:
     """Whether a pass must wait for sums over tensors of other bindings, or over parts on other ranks."""
     return binding.program.over_model or bool(binding.program.sums and binding.rows)
 
@@ -491,3 +491,14 @@ def _model_sum_index(program: Program, number: int, place: int) -> int | None:
 def read_numbers(group: Mapping[str, Any], names: Sequence[tuple[str, int | None]]) -> list[float]:
     """A group's numbers in the order of the program; ``betas`` and the like by index."""
     return [float(group[key] if index is None else group[key][index]) for key, index in names]
+
+
+def run_alone(binding: Binding, numbers: list[float], threads: int) -> None:
+    """Run all passes of a binding that shares no sum with another one."""
+    if not (binding.program.sums and binding.rows):
+        binding.run(numbers, threads)
+        return
+    for number in range(len(binding.program.passes)):
+        binding.run_pass(number, numbers, threads)
+        add_up_parts([binding], number)
+    binding.finish()

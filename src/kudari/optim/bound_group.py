@@ -126,7 +126,6 @@ class BoundGroup:
             if len(pieces) == 1:
                 self.bindings.append(_bind_part(traced, members, dtypes[1], kernel))
             else:
-                _refuse_shards(rule, members)
                 for some in batches(members):
                     self.bindings.append(StagedBinding(traced, pieces, some, dtypes[1], kernel, _bind_part))
 
@@ -254,15 +253,6 @@ def _bind_part(
     if kernel:
         return CpuBinding(program, compile_cpu(program), members, grad_dtype)
     return EagerBinding(program, members, grad_dtype)
-
-
-def _refuse_shards(rule: Rule, members: Sequence[Member]) -> None:
-    if any(m.part is not None for m in members):
-        raise UnsupportedError(
-            f"{rule.name} cannot update a sharded parameter.",
-            why="It works on whole matrices, and a rank has a part of them.",
-            fix="Leave these tensors unsharded, or use another optimizer for them.",
-        )
 
 
 def _has_kernel(member: Member) -> bool:

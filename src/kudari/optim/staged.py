@@ -15,21 +15,27 @@ from torch import Tensor
 from kudari.compile.cut import TEMPORARY, Call, Piece
 from kudari.compile.expression import evaluate
 from kudari.compile.program import Program, sum_name
-from kudari.compile.stage import Stage, Work, find
+from kudari.compile.stage import Work, find
 from kudari.compile.trace import Trace
 from kudari.errors import UnsupportedError
-from kudari.optim.binding import CpuBinding, EagerBinding, Member, Ready, dense_like, is_dense, same_layout
+from kudari.optim.binding import (
+    CpuBinding,
+    EagerBinding,
+    Member,
+    Ready,
+    dense_like,
+    is_dense,
+    run_alone,
+    same_layout,
+)
+from kudari.optim.exchange import run_shared
+from kudari.optim.sharding import Ranks
 
 Binding = CpuBinding | EagerBinding
 BindPart = Callable[[Trace, Sequence[Member], torch.dtype, bool, bool], Binding]
 
 # Elements of the tensors that go through a step together; their temporaries are alive at the same time.
 TOGETHER = 1 << 24
-
-
-def run_stage(stage: Stage, works: Sequence[Work]) -> list[tuple[Any, ...]]:
-    """Run a stage for several tensors. Each is on its own, so the list may be split over devices or ranks."""
-    return stage.run(works)
 
 
 def fit_factors(name: str, p: Tensor, state: Mapping[str, Any], keys: Sequence[str]) -> None:
@@ -59,11 +65,11 @@ def batches(members: Sequence[Member]) -> list[list[Member]]:
     found: list[list[Member]] = []
     size = TOGETHER
     for member in members:
-        if size + member.param.numel() > TOGETHER:
+        if size + member.numel > TOGETHER:
             found.append([])
             size = 0
         found[-1].append(member)
-        size += member.param.numel()
+        size += member.numel
     return found
 
 
@@ -131,6 +137,11 @@ class StagedBinding:
         """What :attr:`program` has summed."""
         return (self.meeting or self._last).sums
 
+    @property
+    def rows(self) -> Mapping[Ranks, npt.NDArray[np.intp]]:
+        """Where :attr:`program` sums over ranks."""
+        return (self.meeting or self._last).rows
+
     def _current(self) -> list[Any]:
         """What must not change from step to step: addresses of parameters and states, kinds of gradients."""
         found: list[Any] = []
@@ -171,7 +182,7 @@ class StagedBinding:
                 elif binding is not None and binding is not self.meeting:
                     self._make_room(name for name, _ in piece.outputs)
                     binding.stage()
-                    binding.run(numbers, threads)
+                    run_alone(binding, numbers, threads)
                 for own in self.temporaries:
                     for name in self.dead[number]:
                         own.pop(TEMPORARY + name, None)
@@ -189,7 +200,7 @@ class StagedBinding:
         """The numbers that a tensor's stages are given."""
         values = dict(zip(self.hypers, numbers, strict=False))
         values |= {name: float(m.state[name]) for name in self.measures}
-        return values | {"t": float(m.counter), "numel": float(m.param.numel())}
+        return values | {"t": float(m.counter), "numel": float(m.numel)}
 
     def _make_room(self, names: Iterable[str]) -> None:
         """A new tensor for each temporary that a part writes."""
@@ -210,7 +221,7 @@ class StagedBinding:
             )
             for i in rows
         ]
-        found = dict(zip(rows, run_stage(stage, works), strict=True))
+        found = dict(zip(rows, run_shared(stage, works, [self.members[i].whole for i in rows]), strict=True))
         for i in range(len(self.members)):
             new = found[i] if i in found else [self._value(i, name) for name in call.inputs]
             for name, value in zip(call.outputs, new, strict=False):
