@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from kudari.compile.cpu import compile_cpu
+from kudari.compile.cut import cut
 from kudari.compile.expression import Expr, evaluate
 from kudari.compile.extend import Extras, extend
 from kudari.compile.lower import lower
@@ -31,6 +33,7 @@ from kudari.optim.binding import (
     own_gradient,
     read_numbers,
 )
+from kudari.optim.staged import StagedBinding, batches, fit_factors
 from kudari.optim.states import is_coded, pieces, recode, storage
 
 if TYPE_CHECKING:
@@ -72,7 +75,7 @@ class BoundGroup:
             if name not in ("t", "grad_scale")
         ]
         self.idle = [p for p in self.params if gradient(p) is None]
-        self.bindings: list[Binding] = []
+        self.bindings: list[Binding | StagedBinding] = []
         self.parts: list[sharding.Part] = []
         self.numbers: list[float] = []
         self._bind(group)
@@ -101,28 +104,31 @@ class BoundGroup:
             if p.is_complex() and self.owner._couples:
                 raise UnsupportedError(
                     f"{self.owner.rule.name} cannot update a complex parameter (shape {tuple(p.shape)}).",
-                    why="Its norms are defined for real tensors only.",
+                    why="Its norms and products are defined for real tensors only.",
                     fix="Use an elementwise class such as AdamW for it, or hold it as torch.view_as_real.",
                 )
             sharding.check_placement(rule.name, p)
-            traced = self._trace(group, rule.kinds_of(p.ndim, group), p.dtype)
-            member = self._member(p, self.owner.init_state(p, group, rule), traced)
+            kinds = rule.kinds_of(tuple(p.shape), group)
+            traced = self._trace(group, kinds, p.dtype)
+            fresh = self.owner.init_state(p, group, rule)
+            member = self._member(p, fresh, traced, {**group, **kinds})
             _refuse_average(rule, member)
             self._fit(member, traced, group)
+            fit_factors(rule.name, p, self.owner.state[p], [s.key for s, _ in traced.factors])
             if member.part is not None:
                 member.part.put_back()
                 self.parts.append(member.part)
             stored = tuple(storage(x) for x in (p, g, *(member.state[k] for k in member.keys)))
             sorts.setdefault((traced, _has_kernel(member), g.dtype, stored), []).append(member)
-        for (traced, kernel, grad_dtype, stored), members in sorts.items():
-            dtypes: dict[str, Storage] = {n: d or "f64" for n, d in zip(traced.slots, stored, strict=True)}
-            short = {s.name for s in traced.states if dtypes[s.name] == "bf16"} - {KAHAN.name}
-            program = lower(with_drawn_states(traced, short), dtypes)
-            if kernel and not program.mixes_codes:
-                self.bindings.append(CpuBinding(program, compile_cpu(program), members, grad_dtype))
-            else:
+        for (traced, kernel, grad_dtype, _), members in sorts.items():
+            if not kernel:
                 _say_eager(rule, members[0].param)
-                self.bindings.append(EagerBinding(program, members, grad_dtype))
+            parts = cut(traced)
+            if len(parts) == 1:
+                self.bindings.append(_bind_part(traced, members, grad_dtype, kernel))
+            else:
+                for some in batches(members):
+                    self.bindings.append(StagedBinding(traced, parts, some, grad_dtype, kernel, _bind_part))
 
     def _trace(
         self, group: Mapping[str, Any], kinds: Mapping[str, bool | str], dtype: torch.dtype = torch.float32
@@ -138,15 +144,17 @@ class BoundGroup:
 
     def _fit(self, member: Member, traced: Trace, group: dict[str, Any]) -> None:
         """Bring the states that a step uses into the form and layout that it goes through them in."""
-        p, state = member.param, member.state
+        p = member.param
+        state = self.owner.state[p] if member.part is None else member.part.state
         recode(self.rule.name, member.whole, state, traced.states, group)
         plain = [s for s in traced.states if not is_coded(state[s.key])]
         # Codes are in row-major order, and so must be everything beside them.
         like = p if len(plain) == len(traced.states) else p.detach().contiguous()
         fit_states(self.rule, like, state, plain, group)
 
-    def _member(self, p: Tensor, fresh: bool, traced: Trace) -> Member:
+    def _member(self, p: Tensor, fresh: bool, traced: Trace, config: Mapping[str, Any]) -> Member:
         state, gradient, part = self.owner.state[p], self.gradient, None
+        shape = tuple(p.shape)
         if sharding.is_sharded(p):
             each = [s.key for s in traced.states if for_each_element(s, self.group)]
             state.update({key: sharding.cut_like(state[key], p) for key in each})
@@ -156,9 +164,15 @@ class BoundGroup:
         rule = self.rule
         # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
         seen = torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device="cpu")
-        counter = state["step"] if rule.counts else seen
+        counter = state["step"] if rule.keeps_count(config) else seen
         keys = tuple(s.key for s in traced.states)
-        return Member(p, state, counter, keys, tuple(s.key for s, _ in traced.cells), gradient, part)
+        cells = (*(s.key for s, _ in traced.cells), *traced.measures)
+        held: MutableMapping[str, Any] = state
+        if rule.measures:
+            measures = {m.name: m.of(shape) for m in rule.measures}
+            numbers = {n: torch.tensor(x, dtype=torch.float64, device="cpu") for n, x in measures.items()}
+            held = ChainMap(numbers, state)
+        return Member(p, held, counter, keys, cells, gradient, part)
 
     def prepare(self, group: dict[str, Any], scale: Tensor | None) -> bool:
         """Get ready for a step; False if the tensors are not the ones bound and must be bound anew."""
@@ -227,6 +241,32 @@ class BoundGroup:
 def _nones(value: Any) -> Any:
     """Which parts of a hyper-parameter are None."""
     return tuple([part is None for part in value]) if isinstance(value, tuple) else value is None
+
+
+def _bind_part(
+    traced: Trace, members: Sequence[Member], grad_dtype: torch.dtype, kernel: bool, counts: bool = True
+) -> Binding:
+    """Bind a rule without stages, or a part of one with them, to tensors of one dtype per slot.
+
+    Args:
+        traced: the rule or part.
+        members: the tensors; a state that they lack is a temporary.
+        grad_dtype: dtype of the gradients.
+        kernel: whether the CPU kernel can work on them.
+        counts: whether this part counts the step.
+    """
+    first = members[0]
+    compute = torch.float64 if first.param.dtype is torch.float64 else torch.float32
+    held = [
+        first.state[s.key] if s.key in first.state else torch.empty(0, dtype=compute) for s in traced.states
+    ]
+    stored = [storage(x) for x in (first.param, torch.empty(0, dtype=grad_dtype), *held)]
+    dtypes: dict[str, Storage] = {n: d or "f64" for n, d in zip(traced.slots, stored, strict=True)}
+    short = {s.name for s in traced.states if dtypes[s.name] == "bf16"} - {KAHAN.name}
+    program = lower(with_drawn_states(traced, short), dtypes, counts)
+    if kernel and not program.mixes_codes:
+        return CpuBinding(program, compile_cpu(program), members, grad_dtype)
+    return EagerBinding(program, members, grad_dtype)
 
 
 def _has_kernel(member: Member) -> bool:
