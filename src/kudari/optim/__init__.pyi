@@ -59,6 +59,9 @@ class Adafactor(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Adagrad(RuleOptimizer):
@@ -316,6 +319,9 @@ class MARS(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Muon(RuleOptimizer):
@@ -342,6 +348,9 @@ class Muon(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class NAdam(RuleOptimizer):
@@ -388,6 +397,9 @@ class Prodigy(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class RAdam(RuleOptimizer):
@@ -520,6 +532,9 @@ class Shampoo(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class SOAP(RuleOptimizer):
@@ -541,6 +556,9 @@ class SOAP(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class SophiaG(GradientHessianOptimizer):

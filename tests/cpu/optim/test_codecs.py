@@ -202,6 +202,23 @@ def test_every_class_takes_every_state_dtype(name):
         optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
 
 
+@pytest.mark.parametrize("name", ["Muon", "SOAP", "Shampoo", "Prodigy"])
+def test_codes_beside_stages_and_slices_do_not_depend_on_strides_and_reload(name):
+    kw = {"slice_p": 3} if name == "Prodigy" else {}
+    rows = torch.nn.Parameter(normal(32, 16, 3, 3))
+    lasting = torch.nn.Parameter(normal(32, 16, 3, 3).to(memory_format=torch.channels_last))
+    _, optimizer = run("8bit", name=name, steps=3, p=rows, **kw)
+    run("8bit", name=name, steps=3, p=lasting, **kw)
+    assert torch.equal(rows, lasting) and any(map(is_coded, optimizer.state[rows].values()))
+    again = torch.nn.Parameter(rows.detach().clone())
+    other = build(name, [again], state_dtype="8bit", **kw)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for p, one in ((rows, optimizer), (again, other)):
+        p.grad = normal(32, 16, 3, 3, seed=9)
+        one.step()
+    assert torch.equal(rows, again)
+
+
 @pytest.mark.parametrize("state_dtype", CODED)
 def test_strided_and_complex_and_double_parameters_are_taken(state_dtype):
     plain, _ = run(state_dtype, shape=(80, 64))

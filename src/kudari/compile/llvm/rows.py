@@ -9,6 +9,7 @@ from __future__ import annotations
 from kudari.compile.expression import Expr, walk
 from kudari.compile.llvm.block import TYPES, Block
 from kudari.compile.llvm.chunk import add_up, base_type, head_of, indent, prefetch, tail_mask
+from kudari.compile.llvm.rounding import random_bits
 from kudari.compile.program import Float, Pass, Program, Slot, sum_name
 from kudari.errors import CompileError
 
@@ -60,6 +61,8 @@ def _update(
     above = block.emit(f"add i64 %above, {j}")
     values = dict(known)
     for item in walk(part.roots):
+        if item.op == "noise":
+            values[item] = random_bits(block, offset)
         if item.op == "slot" and item.kind != "row":
             index, slot = slot_of(program, item.name)
             at = above if item.kind == "column" else offset
