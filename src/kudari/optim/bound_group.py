@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kudari.compile.cpu import compile_cpu
 from kudari.compile.expression import evaluate
 from kudari.compile.extend import Extras, extend
 from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
+from kudari.compile.program import Program
 from kudari.compile.trace import Trace, trace
-from kudari.errors import UnsupportedError
+from kudari.errors import CompileError, UnsupportedError
 from kudari.optim import sharding
+from kudari.optim.backends import BACKENDS, Backend
 from kudari.optim.binding import (
     FLOATS,
     Binding,
-    CpuBinding,
     EagerBinding,
     Member,
     fit_states,
@@ -29,6 +29,7 @@ from kudari.optim.binding import (
     read_numbers,
     real,
 )
+from kudari.optim.gpu_binding import GpuBinding
 
 if TYPE_CHECKING:
     from kudari.optim.optimizer import RuleOptimizer
@@ -72,7 +73,7 @@ class BoundGroup:
         self.idle = [p for p in self.params if gradient(p) is None]
         self.bindings: list[Binding] = []
         self.parts: list[sharding.Part] = []
-        self.numbers: list[float] = []
+        self.numbers: list[Any] = []  # numbers, and tensors with one element
         self._bind(group)
 
     def _config(self, group: dict[str, Any]) -> tuple[Any, ...]:
@@ -100,35 +101,53 @@ class BoundGroup:
                     fix="Use an elementwise class such as AdamW for it, or hold it as torch.view_as_real.",
                 )
             sharding.check_placement(self.owner.rule.name, p)
-            member = self._member(p, self.owner.init_state(p, group, self.rule))
+            fresh = self.owner.init_state(p, group, self.rule)
+            backend, member = self._member(p, fresh, bool(group["capturable"]))
             _refuse_average(self.rule, member)
             fit_states(self.owner.rule.name, member.param, member.state, member.keys)
             if member.part is not None:
                 member.part.put_back()
                 self.parts.append(member.part)
             dtypes = (p.dtype, g.dtype, *(member.state[k].dtype for k in member.keys))
-            sorts.setdefault((_has_kernel(member), dtypes), []).append(member)
-        for (kernel, dtypes), members in sorts.items():
+            sorts.setdefault((backend, p.device, dtypes), []).append(member)
+        for (backend, _, dtypes), members in sorts.items():
             reals = [real(torch.empty(0, dtype=d)).dtype for d in dtypes]
             storage = {n: FLOATS.get(d, "f64") for n, d in zip(self.trace.slots, reals, strict=True)}
             program = lower(self.trace, storage)
-            if kernel:
-                self.bindings.append(CpuBinding(program, compile_cpu(program), members, dtypes[1]))
-            else:
-                _say_eager(self.owner.rule, members[0].param)
-                self.bindings.append(EagerBinding(program, members, dtypes[1]))
+            self.bindings.append(self._binding(backend, program, members, dtypes[1]))
 
-    def _member(self, p: Tensor, fresh: bool) -> Member:
+    def _binding(
+        self, backend: Backend | None, program: Program, members: list[Member], grad_dtype: torch.dtype
+    ) -> Binding:
+        """A binding to the backend's kernel, or to plain torch operations where there is none."""
+        reason = ""
+        if backend is not None:
+            try:
+                return backend.bind(program, members, grad_dtype)
+            except CompileError as error:
+                reason = str(error)
+        _say_eager(self.owner.rule, members[0].param, reason)
+        return EagerBinding(program, members, grad_dtype)
+
+    def _member(self, p: Tensor, fresh: bool, capturable: bool) -> tuple[Backend | None, Member]:
+        """A tensor with what goes with it, and what has kernels for it; numbers kept for it lie there too."""
         state, gradient, part = self.owner.state[p], self.gradient, None
         if sharding.is_sharded(p):
             part = sharding.Part(p, state, gradient, self.owner._cuts)
             p, state, gradient = part.param, part.state, part.own_gradient
         rule = self.rule
+        keys, cells = tuple(s.key for s in self.trace.states), tuple(s.key for s, _ in self.trace.cells)
+        g = gradient(p)
+        assert g is not None
+        backend = _backend([p, g, *(state[k] for k in keys)])
+        on_device = capturable or (backend is not None and backend.on_device)
+        device = p.device if on_device else torch.device("cpu")
+        for key in (*(("step",) if rule.counts else ()), *cells):
+            state[key] = state[key].to(device)
         # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
-        seen = torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device="cpu")
-        counter = state["step"] if rule.counts else seen
-        keys = tuple(s.key for s in self.trace.states)
-        return Member(p, state, counter, keys, tuple(s.key for s, _ in self.trace.cells), gradient, part)
+        seen = 0.0 if fresh else 1.0
+        counter = state["step"] if rule.counts else torch.tensor(seen, dtype=torch.float32, device=device)
+        return backend, Member(p, state, counter, keys, cells, gradient, part)
 
     def prepare(self, group: dict[str, Any], scale: Tensor | None) -> bool:
         """Get ready for a step; False if the tensors are not the ones bound and must be bound anew."""
@@ -162,7 +181,7 @@ class BoundGroup:
     def run(self) -> None:
         """Take the step."""
         for binding in self.bindings:
-            binding.run(self.numbers, torch.get_num_threads())
+            binding.run(self.numbers_for(binding), torch.get_num_threads())
         self.release()
 
     def release(self) -> None:
@@ -171,25 +190,35 @@ class BoundGroup:
             part.grad = None
             part.cuts.clear()
 
+    @property
+    def captured(self) -> bool:
+        """Whether a CUDA graph reads the tables of a binding."""
+        return any(isinstance(b, GpuBinding) and b.table.captured for b in self.bindings)
+
+    def numbers_for(self, binding: Binding) -> list[Any]:
+        """The group's numbers; a tensor stays one only for a kernel that reads it where it is."""
+        return self.numbers if binding.on_device else list(map(float, self.numbers))
+
     def advance(self, group: dict[str, Any]) -> None:
         """After the step, give the group's own numbers their new values; whole ones stay whole."""
         if self.trace.running:
-            values = dict(zip(self.trace.hypers, self.numbers, strict=False))
+            values = dict(zip(self.trace.hypers, map(float, self.numbers), strict=False))
             new = {name: evaluate(expr, values) for name, expr in self.trace.running}
             group.update({name: type(group[name])(value) for name, value in new.items()})
 
-    def _numbers(self, group: dict[str, Any], scale: Tensor | None) -> list[float]:
+    def _numbers(self, group: dict[str, Any], scale: Tensor | None) -> list[Any]:
         numbers = read_numbers(group, self.names)
-        return numbers if scale is None else [*numbers, float(scale)]
+        return numbers if scale is None else [*numbers, scale]
 
 
-def _has_kernel(member: Member) -> bool:
-    """Whether the CPU kernel can work on this tensor and its states."""
-    p = member.param
-    tensors = [p, member.gradient(p), *(member.state[k] for k in member.keys)]
+def _backend(tensors: list[Tensor]) -> Backend | None:
+    """What has kernels for a parameter, its gradient and its states, if anything has."""
+    p = tensors[0]
     plain = type(p) in (Tensor, torch.nn.Parameter)
     known = all(real(torch.empty(0, dtype=x.dtype)).dtype in FLOATS for x in tensors)
-    return plain and known and all(x.device.type == "cpu" for x in tensors)
+    if not (plain and known and all(x.device == p.device for x in tensors)):
+        return None
+    return BACKENDS.get(p.device.type)
 
 
 def _check_gradient(rule: Rule, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
@@ -227,13 +256,24 @@ def _refuse_average(rule: Rule, member: Member) -> None:
 _said: set[tuple[str, str, torch.dtype]] = set()
 
 
-def _say_eager(rule: Rule, p: Tensor) -> None:
+def _say_eager(rule: Rule, p: Tensor, reason: str) -> None:
+    """Say once for a rule, device and dtype that there is no kernel."""
     key = (rule.name, p.device.type, p.dtype)
     if key not in _said:
         _said.add(key)
         warnings.warn(
             f"{rule.name}: no kernel for {p.dtype} parameters of type {type(p).__name__} on "
-            f"{p.device.type}; plain torch operations take the step, with the same numbers but slower.",
+            f"{p.device.type}; plain torch operations take the step, with the same numbers but slower. "
+            f"{reason or _reason(p)}",
             EagerFallbackWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
+
+
+def _reason(p: Tensor) -> str:
+    """Why there is no kernel, and what to do."""
+    if p.device.type not in BACKENDS:
+        return f"Kernels are made for {' and '.join(BACKENDS)} tensors; nothing to do on this device."
+    if type(p) not in (Tensor, torch.nn.Parameter):
+        return "Kernels go through memory themselves, which a tensor subclass may not allow."
+    return "Kernels read float64, float32, bfloat16 and float16; hold parameters and gradients in those."
