@@ -12,12 +12,9 @@ import kudari.optim
 from kudari.optim.gpu_binding import GpuBinding
 from tests.cpu.optim.cases import CASES, IDS, ONE_EACH, ONE_EACH_IDS
 from tests.cpu.optim.conftest import build, gradients, start
-from tests.cpu.optim.test_reducing import CASES as REDUCING
 
 # Several blocks, one element more than a block, a scalar, nothing, and a matrix.
 SHAPES = [(5000,), (2049,), (), (0, 3), (40, 51)]
-EVERY = [*CASES, *((c.values[0], {**c.values[2], **c.values[3]}) for c in REDUCING)]
-NAMES = [*IDS, *(c.id for c in REDUCING)]
 
 
 def walk(name, kw, device, dtype, steps=5, shapes=SHAPES):
@@ -42,12 +39,12 @@ def assert_near(name, kw, dtype, close, steps=5):
             assert (a.double() - b.double()).abs().max() <= close * moved + rounding
 
 
-@pytest.mark.parametrize(("name", "kw"), EVERY, ids=NAMES)
+@pytest.mark.parametrize(("name", "kw"), CASES, ids=IDS)
 def test_float64_equals_the_cpu_kernel_to_1e11(name, kw):
     assert_near(name, kw, torch.float64, 1e-11)
 
 
-@pytest.mark.parametrize(("name", "kw"), EVERY, ids=NAMES)
+@pytest.mark.parametrize(("name", "kw"), CASES, ids=IDS)
 def test_float32_equals_the_cpu_kernel_to_1e5(name, kw):
     assert_near(name, kw, torch.float32, 5e-5 if name == "RMSprop" else 1e-5)
 

@@ -266,7 +266,7 @@ def _say_eager(rule: Rule, p: Tensor, reason: str) -> None:
             f"{p.device.type}; plain torch operations take the step, with the same numbers but slower. "
             f"{reason or _reason(p)}",
             EagerFallbackWarning,
-            stacklevel=7,
+            stacklevel=8,
         )
 
 
