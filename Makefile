@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := PIP_CONSTRAINT=constraints.txt $(PIP) install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-clients lint types house stubs bench-step bench-gpu bench-loop bench-digits bench-doctor bench-compile clean
+.PHONY: help setup demo test test-clients lint types house stubs findings bench-step bench-gpu bench-loop bench-digits bench-doctor bench-compile bench-tune clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -64,6 +64,9 @@ stubs: $(VENV)/test ## write optim/__init__.pyi and docs/optimizers.md from the 
 	@$(BIN)/python tools/make_stubs.py
 	@$(BIN)/python tools/make_optimizer_page.py
 
+findings: $(VENV)/test ## run every finding's scripts and write docs/findings.md
+	@$(BIN)/python tools/make_findings.py
+
 bench-step: $(VENV)/bench ## time of a step of every optimizer against torch and others, as ratios
 	@$(BIN)/python benchmarks/bench_step.py
 	@$(BIN)/python benchmarks/bench_rules.py
@@ -83,6 +86,9 @@ bench-doctor: $(VENV)/train ## what watching a run costs
 
 bench-compile: $(VENV)/train ## time to the first step, cold and from the cache, and of the import
 	@$(BIN)/python benchmarks/bench_compile.py
+
+bench-tune: $(VENV)/test ## regret of suggested learning rates, beside other libraries' finders
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.tune
 
 clean: ## remove what was built, not what was trained
 	@rm -rf $(VENV) $(VENV)-clients build dist .mypy_cache .ruff_cache .hypothesis src/*.egg-info

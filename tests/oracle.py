@@ -325,9 +325,81 @@ def stable_adamw(
     return (1 - k * weight_decay) * p - k * u
 
 
+def mars(
+    p, g, s, *, lr=3e-3, betas=(0.95, 0.99), eps=1e-8, weight_decay=0.0, amsgrad=False, gamma=0.025,
+    optimize_1d=False, lr_1d_factor=1.0, betas_1d=(0.9, 0.95), weight_decay_1d=0.1,
+):  # fmt: skip
+    if p.ndim < 2 and not optimize_1d:
+        return adamw(
+            p, g, s, lr=lr * lr_1d_factor, betas=betas_1d, eps=eps, weight_decay=weight_decay_1d,
+            amsgrad=amsgrad,
+        )  # fmt: skip
+    b1 = betas[0]
+    c = g + gamma * b1 / (1 - b1) * (g - s.get("y", g))
+    s["y"] = g.copy()
+    length = np.sqrt((c**2).sum())
+    c = c / length if length > 1 else c
+    return adamw(p, c, s, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+
+
+def adafactor(
+    p, g, s, *, lr=1e-2, beta2_decay=-0.8, eps=(None, 1e-3), d=1.0, weight_decay=0.0, machine_eps=2.0**-52
+):  # fmt: skip
+    eps1, eps2 = machine_eps if eps[0] is None else eps[0], eps[1]
+    s["t"] = t = s.get("t", 0) + 1
+    a = max(eps2, np.sqrt(np.mean(p**2))) * min(lr, 1 / np.sqrt(t))
+    w = t**beta2_decay
+    p = p - lr * weight_decay * p
+    if p.ndim >= 2:
+        rows, columns = (g**2).mean(-1, keepdims=True), (g**2).mean(-2, keepdims=True)
+        s["R"] = (1 - w) * s.get("R", 0.0) + w * rows
+        s["C"] = (1 - w) * s.get("C", 0.0) + w * columns
+        v = s["R"] @ s["C"] / np.maximum(s["R"].mean(-2, keepdims=True), eps1)
+    else:
+        v = s["V"] = (1 - w) * s.get("V", 0.0) + w * g**2
+    u = g / np.sqrt(np.maximum(v, eps1**2))
+    return p - a * u / max(1.0, np.sqrt(np.mean(u**2)) / d)
+
+
+def prodigy(
+    ps, gs, s, *, lr=1.0, betas=(0.9, 0.999), beta3=None, eps=1e-8, weight_decay=0.0, decouple=True,
+    use_bias_correction=False, safeguard_warmup=False, d0=1e-6, d_coef=1.0, growth_rate=np.inf, slice_p=1,
+):  # fmt: skip
+    """All tensors at once: lists of parameters and gradients, and one state."""
+    b1, b2 = betas
+    b3 = np.sqrt(b2) if beta3 is None else beta3
+    d, k = s.setdefault("d", d0), s.setdefault("k", 0)
+    e = d * lr * (np.sqrt(1 - b2 ** (k + 1)) / (1 - b1 ** (k + 1)) if use_bias_correction else 1.0)
+    if not decouple:
+        gs = [g + weight_decay * p for p, g in zip(ps, gs, strict=True)]
+    tensors = s.setdefault("tensors", [{} for _ in ps])
+    s["N"], total = b3 * s.get("N", 0.0), 0.0
+    for p, g, own in zip(ps, gs, tensors, strict=True):
+        near, here = g.ravel()[::slice_p], p.ravel()[::slice_p]
+        start = own.setdefault("p0", here.copy())
+        s["N"] += d / d0 * e * np.dot(near, start - here)
+        own["m"] = b1 * own.get("m", 0.0) + (1 - b1) * d * g
+        own["v"] = b2 * own.get("v", 0.0) + (1 - b2) * d * d * g * g
+        own["s"] = b3 * own.get("s", 0.0) + d / d0 * (d if safeguard_warmup else e) * near
+        total += np.abs(own["s"]).sum()
+    if total == 0:
+        return ps
+    estimate = d_coef * s["N"] / total
+    new = max(d, estimate) if d == d0 else d
+    s["d_max"] = max(s.get("d_max", d0), estimate)
+    s["d"] = min(s["d_max"], new * growth_rate)
+    s["k"] = k + 1
+    decay = e * weight_decay if decouple else 0.0
+    return [
+        p - decay * p - e * own["m"] / (np.sqrt(own["v"]) + s["d"] * eps)
+        for p, own in zip(ps, tensors, strict=True)
+    ]
+
+
 ORACLES = {
     "SGD": sgd, "Adam": adam, "AdamW": adamw, "Lion": lion, "Adagrad": adagrad, "Adadelta": adadelta,
     "RMSprop": rmsprop, "NAdam": nadam, "RAdam": radam, "Adamax": adamax, "ADOPT": adopt,
     "AdEMAMix": ademamix, "Adan": adan, "AdamAtan2": adam_atan2, "SophiaG": sophia, "SophiaH": sophia_h,
     "ScheduleFreeSGD": schedule_free_sgd, "ScheduleFreeAdamW": schedule_free_adamw,
+    "MARS": mars, "Adafactor": adafactor,
 }  # fmt: skip

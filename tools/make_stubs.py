@@ -6,6 +6,7 @@ Run it after adding or changing a rule (``make stubs``); a test fails while the 
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def annotation(declared: object, name: str) -> str:
     """The type of an argument."""
     if isinstance(declared, Hyper):
         if isinstance(declared.default, tuple):
-            return f"tuple[{', '.join(['float'] * len(declared.default))}]"
+            parts = ["float" if part is not None else "float | None" for part in declared.default]
+            return f"tuple[{', '.join(parts)}]"
         text = "float | Tensor" if name == "lr" else "float"
         return f"{text} | None" if declared.optional else text
     choices = getattr(declared, "choices", None)
@@ -71,8 +73,8 @@ def stub() -> str:
             if p.kind is inspect.Parameter.KEYWORD_ONLY and not starred:
                 lines.append("        *,")
                 starred = True
-            default = p.default if isinstance(p.default, (bool, int, float, str, type(None))) else None
-            value = repr(p.default) if default is not None or p.default is None else "..."
+            plain = isinstance(p.default, (bool, int, float, str, type(None))) and p.default != math.inf
+            value = repr(p.default) if plain else "..."
             lines.append(f"        {p.name}: {annotation(declared.get(p.name), p.name)} = {value},")
         parts.append("\n".join([*lines, "    ) -> None: ..."]))
     body = "\n\n".join(parts) + "\n"

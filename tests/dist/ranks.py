@@ -1,7 +1,7 @@
 """Claims that need several processes: all are run in one launch, because starting processes takes seconds.
 
-A claim is a function of :class:`World` in a module below, marked with the number of ranks it needs. The launcher
-loads torch once, forks ranks for each number, and writes down what every rank says about every claim.
+A claim is a function of :class:`World` in a module below, marked with the number of ranks it needs. The
+launcher loads torch once, forks ranks for each number, and writes down what every rank says about every claim.
 """
 
 import datetime
@@ -83,8 +83,9 @@ def launch(folder: Path) -> dict[str, dict[str, str]]:
     importlib.import_module("torch.distributed.fsdp")
     importlib.import_module("torch.distributed.checkpoint.state_dict")
     importlib.import_module("torch._dynamo")  # fully_shard asks for it: seconds, here once for all ranks
+    importlib.import_module("torch").set_num_threads(1)  # a fork takes no threads along
     for module in MODULES:
-        importlib.import_module(module)
+        importlib.import_module(module).prepare()
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     for size in sorted({ranks for ranks, _ in CLAIMS.values()}, key=lambda n: (n != 2, n)):
         ranks = [context.Process(target=_run_rank, args=(r, size, folder)) for r in range(size)]

@@ -50,3 +50,14 @@ def test_what_is_made_from_the_rules_says_what_they_say(tool):
         [sys.executable, ROOT / "tools" / tool, "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_optimizers_lowers_no_rule():
+    code = """
+import kudari.optim
+from kudari.compile import lower
+assert not lower._lower.cache_info().misses
+assert kudari.optim.LAMB._couples and not kudari.optim.AdamW._couples
+assert lower._lower.cache_info().misses == 2
+"""
+    assert "kudari.optim" in loaded(code)

@@ -85,7 +85,11 @@ def _wrong(declared: Hyper | Option, value: Any) -> str:
         size = len(declared.default)
         if not isinstance(value, (list, tuple)) or len(value) != size:
             return f"is {value!r}; it must be a list of {size} numbers such as {list(declared.default)}."
-        parts = [_out_of_range(declared, f"{declared.name}[{i}]", part) for i, part in enumerate(value)]
+        parts = [
+            _out_of_range(declared, f"{declared.name}[{i}]", part)
+            for i, (part, default) in enumerate(zip(value, declared.default, strict=True))
+            if part is not None or default is not None
+        ]
         return next((part for part in parts if part), "")
     return _out_of_range(declared, declared.name, value)
 

@@ -42,8 +42,12 @@ class Prepared:
         return self.resolved.config
 
 
-def prepare(loaded: Loaded) -> Prepared:
+def prepare(loaded: Loaded, bundle: Bundle | None = None) -> Prepared:
     """Read the data, build the model and fill the gaps of the configuration.
+
+    Args:
+        loaded: the configuration.
+        bundle: its data, where they have been read already.
 
     Raises:
         ConfigError: the configuration does not fit the data.
@@ -55,7 +59,7 @@ def prepare(loaded: Loaded) -> Prepared:
     from kudari.train.environment import choose_device
 
     choose_device(loaded.config.device)  # refuse a device that is not there before reading any data
-    bundle = load_bundle(loaded.config)
+    bundle = bundle or load_bundle(loaded.config)
     check_data(loaded, bundle.kind, bundle.task)
     shape = tuple(bundle.train.inputs.shape[1:])
     spec = model_spec(loaded.config, shape, default_spec(bundle))
@@ -134,7 +138,7 @@ def _step_size(config: Config) -> str:
     return f"{batches}{config.batch_size} samples"
 
 
-def train(prepared: Prepared, folder: RunDir, *, resume: bool, progress: bool) -> Run:
+def train(prepared: Prepared, folder: RunDir, *, resume: bool, progress: bool, doctor: bool = True) -> Run:
     """Train, and draw the report when the run has ended."""
     from kudari.report import write_report
     from kudari.train import About, fit
@@ -155,32 +159,41 @@ def train(prepared: Prepared, folder: RunDir, *, resume: bool, progress: bool) -
             prepared.model,
             bundle.train,
             bundle.valid,
-            loss=_loss(config),
-            optimizer=_optimizer(config, prepared.model),
-            schedule=config.schedule,
-            epochs=config.epochs,
-            steps=config.steps,
-            batch_size=config.batch_size or 1,
-            metrics=config.metrics,
-            accumulate=config.accumulate,
-            clip_norm=config.clip_norm,
-            precision=config.precision,
-            augment=_augment(config),
+            **shape_of(prepared),
             keep=config.keep,
-            seed=config.seed,
-            device=config.device,
-            threads=config.threads,
             out=None if resume else folder.path,
             resume=folder.path if resume else None,
             log_every=config.log_every,
             eval_every=config.eval_every,
             save_every=config.save_every,
             keep_checkpoints=config.keep_checkpoints,
+            doctor=doctor,
             progress=progress,
             about=about,
             config=_portable(config),
             finish=finish,
         )
+
+
+def shape_of(prepared: Prepared) -> dict[str, Any]:
+    """The arguments of ``fit`` that decide the course of a run, beside model and data."""
+    config = prepared.config
+    return {
+        "loss": _loss(config),
+        "optimizer": _optimizer(config, prepared.model),
+        "schedule": config.schedule,
+        "epochs": config.epochs,
+        "steps": config.steps,
+        "batch_size": config.batch_size or 1,
+        "metrics": config.metrics,
+        "accumulate": config.accumulate,
+        "clip_norm": config.clip_norm,
+        "precision": config.precision,
+        "augment": _augment(config),
+        "seed": config.seed,
+        "device": config.device,
+        "threads": config.threads,
+    }
 
 
 @contextmanager

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
+from kudari.errors import ArgumentError
+
+MOST_PROCESSES = 8
 HELP = "Read training code, without running it, and name what is wrong with it."
 
 
@@ -17,6 +21,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--baseline", type=Path, metavar="FILE", help="leave out the findings listed in this file"
     )
     parser.add_argument("--write-baseline", type=Path, metavar="FILE", help="list today's findings in a file")
+    parser.add_argument(
+        "--fix", action="store_true", help="show the certain fixes as a diff; with --yes, write them"
+    )
+    parser.add_argument("--yes", action="store_true", help="write what --fix shows")
     parser.add_argument("path", type=Path, help="a Python file or a folder")
 
 
@@ -31,7 +39,12 @@ def run(args: argparse.Namespace) -> int:
 
     for slug in args.ignore:
         illness(slug)
-    diagnoses = check_path(args.path, ignore=args.ignore, baseline=args.baseline)
+    if args.yes and not args.fix:
+        raise ArgumentError("--yes without --fix has nothing to write.", fix="Add --fix.")
+    if args.fix:
+        _fix(args.path, args.ignore, write=args.yes)
+    processes = min(os.cpu_count() or 1, MOST_PROCESSES)
+    diagnoses = check_path(args.path, ignore=args.ignore, baseline=args.baseline, processes=processes)
     if args.write_baseline:
         write_baseline(diagnoses, args.write_baseline)
     if args.json:
@@ -40,3 +53,28 @@ def run(args: argparse.Namespace) -> int:
         write_sarif(diagnoses, args.sarif)
     print(as_text(diagnoses))
     return int(diagnoses.reaches("warning"))
+
+
+def _fix(path: Path, ignore: list[str], *, write: bool) -> None:
+    """Print every certain fix as a diff, and write it where the user said so."""
+    from kudari.doctor.static.check import fix_source, python_files
+    from kudari.doctor.static.edits import diff
+
+    changed = 0
+    for file in python_files(path) if path.exists() else ():
+        try:
+            source = file.read_bytes().decode("utf-8")
+        except (OSError, ValueError):
+            continue
+        new, slugs = fix_source(str(file), source, ignore)
+        if slugs:
+            changed += 1
+            print(f"{file}: {', '.join(slugs)}")
+            print(diff(source, new, file.as_posix()))
+            if write:
+                file.write_bytes(new.encode())
+    if not changed:
+        print("No finding here has a certain fix.")
+    elif not write:
+        print("Nothing was written; --fix --yes writes this.")
+    print()

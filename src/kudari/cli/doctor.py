@@ -21,6 +21,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop-on", choices=LEVELS, help="end the script at the first finding of this level")
     parser.add_argument("--fail-on", choices=LEVELS, help="exit with 1 when a finding reaches this level")
     parser.add_argument("--ignore", action="append", default=[], metavar="SLUG", help="leave out a finding")
+    parser.add_argument(
+        "--try-fix", action="store_true",
+        help="run it as it is and with its certain fixes, in memory, and show before and after",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps", type=int, default=200, metavar="N", help="optimizer steps of each run of --try-fix"
+    )
     parser.add_argument("script", type=Path, help="the script, run as __main__")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the script")
 
@@ -37,6 +44,11 @@ def run(args: argparse.Namespace) -> int:
 
     for slug in args.ignore:
         illness(slug)
+    if args.try_fix:
+        from kudari.doctor.trial import trial_text, try_fix
+
+        print(trial_text(try_fix(args.script, args.arguments, args.steps)))
+        return 0
     outputs = {name: out.resolve() for name in ("json", "html", "sarif") if (out := getattr(args, name))}
     static = check_file(args.script) if args.script.exists() else ()
     seen = visit(
@@ -48,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         write_html(seen.diagnoses, outputs["html"], f"kudari doctor {args.script.name}")
     if "sarif" in outputs:
         write_sarif(seen.diagnoses, outputs["sarif"])
-    print(as_text(seen.diagnoses), flush=True)
+    print(as_text(seen.diagnoses, seen.cost), flush=True)
     sys.stdout.flush()
     if args.fail_on and seen.diagnoses.reaches(args.fail_on):
         return seen.status or 1

@@ -42,7 +42,7 @@ MISTAKES = (ArgumentError, ConfigError, DataError, HyperError, MissingExtraError
 REQUIRED = ("torch", "numpy", "safetensors", "llvmlite")
 
 # The order of `kudari --help`; commands not named here come after these, by name.
-ORDER = ("train", "predict", "report", "optim", "schedule", "env")
+ORDER = ("train", "predict", "report", "tune", "compare", "optim", "schedule", "env")
 
 DESCRIPTION = "Trains PyTorch models: the step, the schedule, the run, and the diagnosis when one fails."
 EPILOG = """\

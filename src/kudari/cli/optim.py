@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from kudari.cli._rules import find_rule, rules
 from kudari.cli._screen import Screen
+
+if TYPE_CHECKING:
+    from kudari.optim import Description
 
 HELP = "List the optimizers, or show one: formula, source, defaults and states."
 
@@ -39,6 +43,19 @@ def _list(as_json: bool) -> int:
     screen.say("All about one of them:")
     screen.command("kudari optim show adamw")
     return 0
+
+
+def _traffic(about: Description) -> list[tuple[str, str]]:
+    """Passes and bytes, for each kind of tensors if the rule tells them apart."""
+    kinds = about.kinds or (("", about.passes, about.bytes_per_parameter),)
+    return [
+        row
+        for who, passes, size in kinds
+        for row in (
+            ("passes", f"{passes} (reads / writes)"),
+            ("memory traffic", f"{size} bytes for each float32 parameter and step{who and f' ({who})'}"),
+        )
+    ]
 
 
 def _short(source: str) -> str:
@@ -81,8 +98,7 @@ def _show(args: argparse.Namespace) -> int:
     screen.say()
     rows = [
         ("states", ", ".join(about.states) or "none"),
-        ("passes", f"{about.passes} (reads / writes)"),
-        ("memory traffic", f"{about.bytes_per_parameter} bytes for each float32 parameter and step"),
+        *_traffic(about),
         ("typical", about.typical),
         ("source", about.source),
         *(("differs", text) for text in about.differs),

@@ -50,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true",
         help="print one JSON object as the last line of standard output; the rest goes to standard error",
     )  # fmt: skip
+    parser.add_argument("--no-doctor", action="store_true", help="do not watch the first steps for faults")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors (and the JSON)")
 
 
@@ -72,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         training.announce(screen, prepared, folder)
         screen.stream.flush()
-    result = training.train(prepared, folder, resume=resume, progress=not args.quiet)
+    result = training.train(
+        prepared, folder, resume=resume, progress=not args.quiet, doctor=not args.no_doctor
+    )
     # Nobody has 8x8 pictures at hand to predict: after the built-in data, another optimizer is the next step.
     other = "adamw" if prepared.config.optimizer.name == "lion" else "lion"
     following = f"kudari train optimizer={other}" if prepared.config.data.path == "digits" else ""

@@ -1,10 +1,11 @@
-"""What a rule declares about its arguments: hyper-parameters, options, states and running numbers."""
+"""What a rule declares about its arguments: hyper-parameters, options, kinds, states and running numbers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,8 @@ class Hyper:
     """A hyper-parameter: a number that may change at every step.
 
     Attributes:
-        default: default value; a tuple for one with several parts, such as ``betas``.
+        default: default value; a tuple for one with several parts, such as ``betas``, of which None marks
+            those that may be None.
         at_least, at_most: closed bounds. below, above: open bounds. None for no bound.
         symbol: LaTeX, empty for the common one.
         name: filled in from the rule's signature.
@@ -20,7 +22,7 @@ class Hyper:
         optional: None is allowed and means "off".
     """
 
-    default: float | tuple[float, ...] | None
+    default: float | tuple[float | None, ...] | None
     at_least: float | None = None
     at_most: float | None = None
     above: float | None = None
@@ -64,14 +66,33 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """Something a rule has different formulas for, tensor by tensor; known when the rule is traced.
+
+    Attributes:
+        of: the kind of a tensor, from its number of dimensions and its group's values.
+        about: the values it has, each with the tensors it is for, in words; the first one is described first.
+        name: filled in from the rule's signature.
+    """
+
+    of: Callable[[int, Mapping[str, Any]], bool | str]
+    about: tuple[tuple[bool | str, str], ...]
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class State:
     """A tensor kept from step to step, shaped like the parameter, or one number for each tensor.
 
     Attributes:
         key: name in ``optimizer.state`` and in checkpoints.
-        when: name of the option (or hyper-parameter) without which the state does not exist.
+        when: name of the option, kind or hyper-parameter without which the state does not exist.
+        unless: name of one with which it does not exist.
         non_negative: never below zero, so an unsigned 8-bit code may hold it.
         init: ``"zeros"``, ``"copy"`` (of the parameter), the name of a hyper-parameter, or a number.
+        shape: ``"elements"``, like the parameter; ``"rows"`` or ``"columns"``, one number for each row or
+            column of the last two dimensions, with size 1 in the other one.
+        every: name of a hyper-parameter k: the state has every k-th element of the flattened parameter.
         scalar: one number for the whole tensor, kept as a 0-d float64 tensor.
         changed_by: the formula beside the step that gives it new values; empty for the step itself.
         name: filled in from the rule's signature.
@@ -84,23 +105,32 @@ class State:
     scalar: bool = False
     changed_by: str = ""
     name: str = ""
+    unless: str = ""
+    shape: Literal["elements", "rows", "columns"] = "elements"
+    every: str = ""
+
+    def exists(self, config: Mapping[str, Any]) -> bool:
+        """Whether a tensor has this state under these options and kinds."""
+        return (not self.when or bool(config[self.when])) and not (self.unless and config[self.unless])
 
 
 @dataclass(frozen=True)
 class Running:
     """A number kept in the parameter group from step to step; the rule gives it a new value each step.
 
+    One that is computed from a sum over the model is the same in every group.
+
     Attributes:
-        start: its first value; a whole number stays one.
+        start: its first value, or the name of the hyper-parameter that is; a whole number stays one.
         name: filled in from the rule's signature; its key in the group and in checkpoints.
     """
 
-    start: float
+    start: float | str
     name: str = ""
 
 
 def hyper(
-    default: float | tuple[float, ...] | None,
+    default: float | tuple[float | None, ...] | None,
     *,
     at_least: float | None = None,
     at_most: float | None = None,
@@ -119,19 +149,33 @@ def option(default: bool | str | None, *choices: bool | str | None, keyword_only
     return Option(default, choices or (False, True), "", keyword_only)
 
 
+def kind(of: Callable[[int, Mapping[str, Any]], bool | str], **about: str) -> Any:
+    """Declare what tensors are told apart by, as the default of a keyword-only argument; see :class:`Kind`.
+
+    Args:
+        of: the kind of a tensor, from its number of dimensions and its group's values.
+        about: for each value, which tensors it is for; ``yes`` and ``no`` stand for True and False.
+    """
+    values: dict[str, bool | str] = {"yes": True, "no": False}
+    return Kind(of, tuple((values.get(name, name), text) for name, text in about.items()))
+
+
 def state(
     key: str,
     *,
     when: str = "",
+    unless: str = "",
     non_negative: bool = False,
     init: str | float = "zeros",
     scalar: bool = False,
     changed_by: str = "",
+    shape: Literal["elements", "rows", "columns"] = "elements",
+    every: str = "",
 ) -> Any:
     """Declare a state as the default of a positional argument; see :class:`State`."""
-    return State(key, when, non_negative, init, scalar, changed_by)
+    return State(key, when, non_negative, init, scalar, changed_by, "", unless, shape, every)
 
 
-def running(start: float) -> Any:
+def running(start: float | str) -> Any:
     """Declare a number of the group as the default of a keyword-only argument; see :class:`Running`."""
     return Running(start)

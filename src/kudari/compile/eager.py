@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from kudari.compile.expression import Expr, evaluate_scalar, walk
-from kudari.compile.program import Program
+from kudari.compile.expression import Expr, evaluate_scalar, slot, walk
+from kudari.compile.program import Program, Vector, sum_name
 
 Value = Tensor | float
 
@@ -95,28 +95,65 @@ def evaluate(
 
 
 def run_pass(
-    program: Program, number: int, slots: Mapping[str, Tensor], numbers: Mapping[str, float]
+    program: Program, number: int, slots: dict[str, Tensor], numbers: Mapping[str, float]
 ) -> list[float]:
     """Run one pass of a program on one tensor and its states, in place, like a kernel would.
 
     Args:
         program: the lowered rule.
         number: which pass.
-        slots: tensors by slot name, in their storage types and any strides.
-        numbers: value of every name in ``program.hypers``, ``numel``, and the sums of earlier passes.
+        slots: tensors by slot name, in their storage types and any strides; scratch slots are added to it.
+        numbers: value of every name in ``program.hypers``, ``numel``, ``rows`` and ``columns``, and the sums
+            of earlier passes.
 
     Returns:
-        The sums of the pass, over this tensor.
+        The sums of the pass, over this tensor; 0 in the places of those over rows and columns.
     """
     part = program.passes[number]
     compute = torch.float64 if program.compute == "f64" else torch.float32
-    wide = {name: slots[name].to(compute) for name in {*part.reads, "p"}}
+    step = {s.name: part.every // s.every for s in program.slots}
     host = evaluate(part.scalars, {}, numbers)
     known = {f"s{i}": float(value) for i, value in enumerate(host)}
+
+    def wide(roots: tuple[Expr, ...]) -> dict[str, Tensor]:
+        """The slots that expressions read, in the type of the arithmetic."""
+        names = {e.name for e in walk(roots) if e.op == "slot"}
+        thin = {n: x.flatten()[:: step[n]] if step[n] > 1 else x for n, x in slots.items() if n in names}
+        return {n: x.to(compute) for n, x in thin.items()}
+
+    for vector in part.vectors:
+        (value,) = evaluate((vector.expr,), wide((vector.expr,)), known)
+        _store(slots, vector.name, _totals(program, vector, value) if vector.total else value)
+    values = wide((*part.roots, slot("p")))
+    found = evaluate(part.roots, values, known)
     stores = len(part.outputs)
-    found = evaluate(part.roots, wide, known)
     for (name, _), value in zip(part.outputs, found[:stores], strict=True):
-        slots[name].copy_(value if isinstance(value, Tensor) else torch.full_like(slots[name], value))
-    like = wide["p"]
+        _store(slots, name, value)
+    like = values["p"]
     full = [x if isinstance(x, Tensor) else torch.full_like(like, x) for x in found[stores:]]
-    return [x.sum(dtype=torch.float64).item() for x in full]
+    totals = [0.0] * len(full)
+    for i, (summed, x) in enumerate(zip(part.sums, full, strict=True)):
+        if summed.scope in _ACROSS:
+            slots[sum_name(part.first_sum + i)] = x.sum(_ACROSS[summed.scope], keepdim=True)
+        else:
+            totals[i] = x.sum(dtype=torch.float64).item()
+    return totals
+
+
+# The dimension that is summed over for one sum a row, and for one a column.
+_ACROSS: dict[str, int] = {"row": -1, "column": -2}
+
+
+def _totals(program: Program, vector: Vector, value: Value) -> Tensor:
+    """The sum of what has one value a row over each matrix, for each of its rows; columns alike."""
+    assert isinstance(value, Tensor)
+    shape = next(s.shape for s in program.slots if s.name == vector.name)
+    return value.sum(-2 if shape == "rows" else -1, keepdim=True).expand_as(value)
+
+
+def _store(slots: dict[str, Tensor], name: str, value: Value) -> None:
+    """Give a slot its new value; a scratch slot that is not there yet is made."""
+    if name in slots:
+        slots[name].copy_(value if isinstance(value, Tensor) else torch.full_like(slots[name], value))
+    else:
+        slots[name] = torch.as_tensor(value)

@@ -11,13 +11,15 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, TypeAlias
 
-Kind = Literal["scalar", "tensor"]
+from kudari.errors import RuleError
+
+Kind = Literal["scalar", "batch", "row", "column", "tensor"]
 Operand: TypeAlias = "Expr | float | int"
 
 UNARY = ("neg", "abs", "sqrt", "sign", "exp", "log", "sin", "cos", "floor")
 BINARY = ("add", "sub", "mul", "div", "pow", "min", "max", "atan2")
 COMPARE = ("lt", "le", "gt", "ge")
-SUMS = ("sum", "sum_model")
+SUMS = ("sum", "sum_model", "sum_rows", "sum_columns")
 
 
 class Expr:
@@ -27,7 +29,8 @@ class Expr:
         op: ``slot`` and ``hyper`` (inputs, with ``name``), ``const`` (with ``value``), one of :data:`UNARY`,
             :data:`BINARY`, :data:`COMPARE`, ``where``, ``fma``, or a sum over elements (:data:`SUMS`).
         args: arguments, in order.
-        kind: ``tensor`` if it has one value for each element of the parameter, else ``scalar``.
+        kind: ``tensor`` if it has one value for each element of the parameter; ``row``, ``column`` or
+            ``batch`` if one for each row, column or matrix of the last two dimensions; else ``scalar``.
 
     Example:
         >>> x, s = slot("x"), hyper("s")
@@ -95,8 +98,6 @@ class Expr:
         return node("ge", self, other)
 
     def __bool__(self) -> bool:
-        from kudari.errors import RuleError
-
         raise RuleError(
             f"The expression {self} was used as a condition.",
             why="A rule is traced once, before any number is known, so `if` cannot look at values.",
@@ -124,9 +125,9 @@ def _intern(op: str, args: tuple[Expr, ...], name: str, value: float, kind: Kind
     return found
 
 
-def slot(name: str) -> Expr:
+def slot(name: str, kind: Kind = "tensor") -> Expr:
     """A tensor argument: the parameter, its gradient or a state."""
-    return _intern("slot", (), name, 0.0, "tensor")
+    return _intern("slot", (), name, 0.0, kind)
 
 
 def hyper(name: str) -> Expr:
@@ -145,13 +146,38 @@ def lift(value: Operand) -> Expr:
 
 
 def node(op: str, *args: Operand) -> Expr:
-    """Apply an operation; the result is a tensor if any argument is one (sums are scalars)."""
+    """Apply an operation; the result has as many values as its arguments need, a sum fewer."""
     lifted = tuple(lift(a) for a in args)
-    kind: Kind = "tensor" if any(a.kind == "tensor" for a in lifted) else "scalar"
-    if op in SUMS:
-        kind = "scalar"
+    kind = _sum_kind(op, lifted[0]) if op in SUMS else _join({a.kind for a in lifted})
     folded = _fold(op, lifted)
     return folded if folded is not None else _intern(op, lifted, "", 0.0, kind)
+
+
+def _join(kinds: set[Kind]) -> Kind:
+    """The kind of something computed element by element: rows and columns together make elements."""
+    if "tensor" in kinds or {"row", "column"} <= kinds:
+        return "tensor"
+    order: tuple[Kind, ...] = ("row", "column", "batch")
+    return next((kind for kind in order if kind in kinds), "scalar")
+
+
+_SUM_KINDS: dict[tuple[str, Kind], Kind] = {
+    ("sum", "tensor"): "scalar",
+    ("sum_model", "tensor"): "scalar",
+    ("sum_columns", "tensor"): "row",
+    ("sum_columns", "column"): "batch",
+    ("sum_rows", "tensor"): "column",
+    ("sum_rows", "row"): "batch",
+}
+
+
+def _sum_kind(op: str, summed: Expr) -> Kind:
+    if (op, summed.kind) not in _SUM_KINDS:
+        raise RuleError(
+            f"The sum {op}({summed}) is over something that has one value for each {summed.kind}.",
+            fix="Sum over elements, or over the rows of what has one value a row (columns alike).",
+        )
+    return _SUM_KINDS[op, summed.kind]
 
 
 def _fold(op: str, args: tuple[Expr, ...]) -> Expr | None:

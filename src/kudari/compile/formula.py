@@ -42,7 +42,7 @@ def _steps(traced: Trace) -> list[tuple[str, Expr]]:
         lines.append((name, text))
         # A name given again to an argument is another quantity: it gets a mark of its own.
         label = f"{name}'" if name in traced.slots else name
-        named[expr] = slot(label) if expr.kind == "tensor" else hyper(label)
+        named[expr] = hyper(label) if expr.kind == "scalar" else slot(label, expr.kind)
 
     for name, expr in traced.names:
         add(name, expr)

@@ -5,8 +5,9 @@ Each step keeps the meaning and changes rounding by at most an ulp of an interme
 1. ``reciprocal``: dividing by a number that is the same for the whole tensor becomes a multiplication.
 2. ``gather``: such numbers that multiply the same tensor are multiplied together first, in float64.
 3. ``split`` (in :mod:`kudari.compile.passes`): sums cut the work into passes over memory.
-4. ``hoist``: everything without a tensor in it moves to the host and is computed once per step in float64.
-5. ``contract``: a product that is used once, by a sum, becomes a fused multiply-add.
+4. ``vectors`` (in :mod:`kudari.compile.vectors`): what rows or columns share is computed once for each.
+5. ``hoist``: everything without a tensor in it moves to the host and is computed once per step in float64.
+6. ``contract``: a product that is used once, by a sum, becomes a fused multiply-add.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from kudari.compile.expression import Expr, hyper, node, rebuild, walk
-from kudari.compile.passes import Outputs, RawPass, split
-from kudari.compile.program import BYTES, Float, Pass, Program, Slot, Sum
+from kudari.compile.expression import Expr, const, hyper, node, rebuild, walk
+from kudari.compile.passes import Outputs, RawPass, Update, split
+from kudari.compile.program import BYTES, EPSILON, SHAPES, Float, Pass, Program, Slot, Sum, Vector
 from kudari.compile.trace import Trace
+from kudari.compile.vectors import take_out
 
 
 def lower(trace: Trace, dtypes: Mapping[str, Float]) -> Program:
@@ -37,20 +39,60 @@ def _lower(trace: Trace, storage: tuple[Float, ...]) -> Program:
     """Kept, because every group of every optimizer asks, and choosing the passes takes a while."""
     dtypes = dict(zip(trace.slots, storage, strict=True))
     sizes = {name: BYTES[dtypes[name]] for name in trace.slots}
-    raw = split(gather(reciprocal(trace.outputs)), sizes)
-    slots = tuple(Slot(name, dtypes[name]) for name in trace.slots)
+    every = dict(trace.every)
     compute: Literal["f64", "f32"] = "f64" if dtypes["p"] == "f64" else "f32"
-    cells = tuple((state.name, new) for state, new in trace.cells)
-    return Program(trace.name, slots, trace.hypers, tuple(map(_finish, raw)), compute, cells)
+    raw, running = split(_update(trace, EPSILON[dtypes["p"]]), sizes, every)
+    shapes = {state.name: state.shape for state in trace.states}
+    slots = [Slot(n, dtypes[n], shapes.get(n, "elements"), every.get(n, 1)) for n in trace.slots]
+    passes: list[Pass] = []
+    known: dict[Expr, Expr] = {}
+    for part in raw:
+        scratch = sum(s.scratch for s in slots)
+        vectors, body, added = take_out(part, scratch, known)
+        slots += [Slot(name, compute, SHAPES[e.kind], scratch=True) for name, e in added]
+        passes.append(_finish(body, vectors))
+    return Program(
+        trace.name,
+        tuple(slots),
+        trace.hypers,
+        tuple(passes),
+        compute,
+        tuple((state.name, new) for state, new in trace.cells),
+        running,
+    )
 
 
-def _finish(raw: RawPass) -> Pass:
+def _update(trace: Trace, epsilon: float) -> Update:
+    """The new values, simplified together so that they go on sharing what they share."""
+    together = (*trace.outputs, *trace.running)
+    together = gather(reciprocal(_bottom_up(together, lambda e: _constant(e, epsilon))))
+    stores = len(trace.outputs)
+    small = {s.name for s in trace.states if s.shape != "elements"}
+    outputs = together[:stores]
+    return Update(
+        tuple((n, e) for n, e in outputs if n not in small),
+        tuple((n, e) for n, e in outputs if n in small),
+        together[stores:],
+    )
+
+
+def _constant(item: Expr, epsilon: float) -> Expr:
+    return const(epsilon) if item.op == "hyper" and item.name == "machine_epsilon" else item
+
+
+def _finish(raw: RawPass, vectors: tuple[Vector, ...]) -> Pass:
     """Hoist and contract one pass; stores and sums share what they have in common."""
-    stores = len(raw.outputs)
-    together = (*raw.outputs, *((f"#{i}", e) for i, (e, _) in enumerate(raw.sums)))
+    stores, sums = len(raw.outputs), len(raw.outputs) + len(raw.sums)
+    together = (*raw.outputs, *(("", e) for e, _ in raw.sums), *((v.name, v.expr) for v in vectors))
     scalars, body = contract(*hoist(together))
-    sums = tuple(Sum(e, scope) for (_, e), (_, scope) in zip(body[stores:], raw.sums, strict=True))
-    return Pass(scalars, body[:stores], sums, raw.first_sum)
+    return Pass(
+        scalars,
+        body[:stores],
+        tuple(Sum(e, scope) for (_, e), (_, scope) in zip(body[stores:sums], raw.sums, strict=True)),
+        raw.first_sum,
+        tuple(Vector(name, e, v.total) for (name, e), v in zip(body[sums:], vectors, strict=True)),
+        raw.every,
+    )
 
 
 def reciprocal(outputs: Outputs) -> Outputs:
@@ -99,7 +141,7 @@ def hoist(outputs: Outputs) -> tuple[tuple[Expr, ...], Outputs]:
     """Replace every largest expression without a tensor by ``s0``, ``s1``, ...; constants stay."""
     numbers: dict[Expr, Expr] = {}
     for item in walk(e for _, e in outputs):
-        if item.kind == "tensor":
+        if item.kind != "scalar":
             for arg in item.args:
                 if arg.kind == "scalar" and arg.op != "const" and arg not in numbers:
                     numbers[arg] = hyper(f"s{len(numbers)}")

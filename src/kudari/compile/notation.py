@@ -1,9 +1,9 @@
 """The notation in which rules and schedules are written: the paper's formula in ASCII.
 
 A rule is a Python function. Positional arguments are tensors shaped like the parameter: ``p`` the parameter,
-``g`` its gradient, then the states. Keyword-only arguments are hyper-parameters with default and range, and
-options (:func:`option`), which are plain Python values and may be asked with ``if``. It returns a
-:class:`Step`: the new value of every tensor it changes.
+``g`` its gradient, then the states. Keyword-only arguments are hyper-parameters with default and range,
+options (:func:`option`) and kinds of tensors (:func:`kind`), which are plain Python values and may be asked
+with ``if``. It returns a :class:`Step`: the new value of every tensor it changes.
 
 Example:
     >>> @rule(name="SignSGD", source="Bernstein et al. 2018, signSGD, algorithm 1")
@@ -21,16 +21,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kudari.compile.declarations import Hyper, Option, Running, State, hyper, option, running, state
+from kudari.compile.declarations import (
+    Hyper,
+    Kind,
+    Option,
+    Running,
+    State,
+    hyper,
+    kind,
+    option,
+    running,
+    state,
+)  # fmt: skip
 from kudari.compile.expression import Expr, Operand, node
 from kudari.compile.expression import hyper as number
 from kudari.errors import RuleError
 
 __all__ = [
-    "Expr", "Hyper", "Option", "Rule", "Running", "State", "Step", "agreeing", "atan2", "clip", "cos", "ema",
-    "exp", "floor", "hyper", "log", "maximum", "mean", "minimum", "model_sum", "norm", "option", "rule",
-    "running", "sign", "sin", "sqrt", "state", "tensor_sum", "where",
+    "Expr", "Hyper", "Kind", "Option", "Rule", "Running", "State", "Step", "agreeing", "atan2", "clip",
+    "column_mean", "cos", "ema", "exp", "floor", "hyper", "kind", "log", "machine_epsilon", "maximum",
+    "mean", "minimum", "model_sum", "norm", "option", "row_mean", "rule", "running", "sign", "sin",
+    "sqrt", "state", "tensor_sum", "where",
 ]  # fmt: skip
+
+
+Declared = Hyper | Option | Running | Kind
 
 
 # --- functions of numbers
@@ -119,9 +134,24 @@ def norm(x: Expr) -> Expr:
     return sqrt(tensor_sum(x * x))
 
 
+def row_mean(x: Expr) -> Expr:
+    """Mean of each row, the last dimension: of a matrix, one number for each of its rows."""
+    return node("sum_columns", x) / number("columns")
+
+
+def column_mean(x: Expr) -> Expr:
+    """Mean of each column, the last dimension but one; of one number for each row, their mean."""
+    return node("sum_rows", x) / number("rows")
+
+
 def model_sum(x: Expr) -> Expr:
     """Sum over all elements of all tensors of the optimizer: one number a step."""
     return node("sum_model", x)
+
+
+def machine_epsilon() -> Expr:
+    """Distance from 1 to the next number in the parameter's own dtype."""
+    return number("machine_epsilon")
 
 
 def agreeing(u: Expr, g: Expr, sign_of: Expr | None = None) -> Expr:
@@ -157,13 +187,15 @@ class Rule:
         name: class name of the optimizer.
         function: the formula.
         source: authors, year, title, algorithm number.
-        states, hypers, options, running: declarations in the order of the signature.
+        states, hypers, options, running, kinds: declarations in the order of the signature.
         counts: whether the rule looks at ``t``, the number of gradients the tensor has received.
         order: names of hyper-parameters and options in the order of the signature.
         differs: where we differ from the paper or from torch, one sentence each.
         typical: values that people use.
         requires: ``(condition, message)`` pairs over hyper-parameters and options, checked when given.
         sparse: whether sparse gradients are taken, without weight decay.
+        frozen: groups for which this holds take no part in a step.
+        shared: hyper-parameters that must be equal in all groups that take part.
         positional: torch's common keywords that its class also takes by position, after the rule's own.
         formulas: (name, function) of formulas beside the step, over the same states and numbers; their
             arguments are any of the step's, by name. One without ``g`` is for tensors that have a state.
@@ -187,6 +219,9 @@ class Rule:
     positional: tuple[str, ...] = ()
     formulas: tuple[tuple[str, Callable[..., Step]], ...] = ()
     clears: bool = False
+    kinds: tuple[Kind, ...] = ()
+    frozen: Callable[[Mapping[str, Any]], bool] | None = field(default=None, repr=False)
+    shared: tuple[str, ...] = ()
 
     @property
     def declared(self) -> tuple[Hyper | Option, ...]:
@@ -196,8 +231,12 @@ class Rule:
         return tuple(table[name] for name in self.order)
 
     def active_states(self, config: Mapping[str, Any]) -> tuple[State, ...]:
-        """The states that exist under a group's values."""
-        return tuple(s for s in self.states if not s.when or config[s.when])
+        """The states that exist under a group's values and a tensor's kinds."""
+        return tuple(s for s in self.states if s.exists(config))
+
+    def kinds_of(self, ndim: int, group: Mapping[str, Any]) -> dict[str, bool | str]:
+        """The kinds of a tensor with so many dimensions, by name."""
+        return {k.name: k.of(ndim, group) for k in self.kinds}
 
 
 def rule(
@@ -211,6 +250,8 @@ def rule(
     sparse: bool = False,
     positional: tuple[str, ...] = (),
     formulas: Mapping[str, Callable[..., Step]] | None = None,
+    frozen: Callable[[Mapping[str, Any]], bool] | None = None,
+    shared: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Step]], Rule]:
     """Make a :class:`Rule` of a function.
 
@@ -218,7 +259,7 @@ def rule(
         name: class name of the optimizer, such as ``AdamW``.
         source: authors, year, title, algorithm number.
         counts: whether ``step`` is kept for each tensor; by default, whether the function takes ``t``.
-        differs, typical, requires, sparse, positional, formulas: see :class:`Rule`.
+        differs, typical, requires, sparse, positional, formulas, frozen, shared: see :class:`Rule`.
 
     Raises:
         RuleError: if the signature is not one of a rule.
@@ -234,9 +275,10 @@ def rule(
             states=states,
             hypers=tuple(d for d in numbers if isinstance(d, Hyper)),
             options=tuple(d for d in numbers if isinstance(d, Option)),
+            kinds=tuple(d for d in numbers if isinstance(d, Kind)),
             running=tuple(d for d in numbers if isinstance(d, Running)),
             counts=takes_t if counts is None else counts,
-            order=tuple(d.name for d in numbers if not isinstance(d, Running)),
+            order=tuple(d.name for d in numbers if isinstance(d, (Hyper, Option))),
             summary=(inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " "),
             differs=differs,
             typical=typical,
@@ -244,6 +286,8 @@ def rule(
             sparse=sparse,
             positional=positional,
             formulas=tuple((formulas or {}).items()),
+            frozen=frozen,
+            shared=shared,
         )
 
     return make
@@ -251,7 +295,7 @@ def rule(
 
 def _read_signature(
     name: str, function: Callable[..., Step]
-) -> tuple[tuple[State, ...], tuple[Hyper | Option | Running, ...]]:
+) -> tuple[tuple[State, ...], tuple[Declared, ...]]:
     parameters = list(inspect.signature(function).parameters.values())
     positional = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
     if [p.name for p in positional[:2]] != ["p", "g"]:
@@ -268,9 +312,9 @@ def _read_signature(
                 fix=f"Give it a name for checkpoints: {p.name}=state('{p.name}').",
             )
         states.append(replace(p.default, name=p.name))
-    numbers: list[Hyper | Option | Running] = []
+    numbers: list[Declared] = []
     for p in parameters[len(positional) :]:
-        if isinstance(p.default, (Hyper, Option, Running)):
+        if isinstance(p.default, (Hyper, Option, Running, Kind)):
             numbers.append(replace(p.default, name=p.name))
         elif p.name != "t":
             raise RuleError(

@@ -1,22 +1,43 @@
 """The pass plan: which sums and stores happen in which reading of memory, chosen by counting bytes.
 
-A sum can be used only after a whole pass. A new value that needs no sum may be stored in an early pass, and
-later passes then read it instead of computing it again from what it overwrote; or it may be stored late, and
-later passes compute it again. Both are tried, for every slot, and the plan that moves the fewest bytes wins.
+A sum over elements can be used only after a whole pass. A new value that needs no sum may be stored in an
+early pass, and later passes then read it instead of computing it again from what it overwrote; or it may be
+stored late, and later passes compute it again. Both are tried, for every slot, and the plan that moves the
+fewest bytes wins. What has one value for each row or column is small: it is computed between passes and not
+counted.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from kudari.compile.expression import SUMS, Expr, hyper, slot, substitute, walk
-from kudari.compile.program import sum_name
+from kudari.compile.program import SCOPES, Scope, sum_name
+from kudari.errors import RuleError
 
 Outputs = tuple[tuple[str, Expr], ...]
-Scope = Literal["tensor", "model"]
+
+
+@dataclass(frozen=True)
+class Update:
+    """A traced rule's new values.
+
+    Attributes:
+        elements: of tensors with one value for each element.
+        vectors: of states with one value for each row or column.
+        numbers: of numbers that the group keeps; they may use every sum.
+    """
+
+    elements: Outputs
+    vectors: Outputs = ()
+    numbers: Outputs = ()
+
+    @property
+    def roots(self) -> list[Expr]:
+        """Everything that is computed."""
+        return [e for _, e in (*self.elements, *self.vectors, *self.numbers)]
 
 
 @dataclass(frozen=True)
@@ -26,11 +47,18 @@ class RawPass:
     outputs: Outputs
     sums: tuple[tuple[Expr, Scope], ...]
     first_sum: int
+    vectors: Outputs = ()
+    every: int = 1
 
     def reads(self) -> set[str]:
-        """Names of the slots read."""
+        """Names of the slots read element by element."""
         roots = [*(e for _, e in self.outputs), *(e for e, _ in self.sums)]
-        return {e.name for e in walk(roots) if e.op == "slot"}
+        return {e.name for e in walk(roots) if e.op == "slot" and e.kind == "tensor"}
+
+
+def over_elements(item: Expr) -> bool:
+    """Whether a node is a sum that takes a pass over memory."""
+    return item.op in SUMS and item.args[0].kind == "tensor"
 
 
 def _levels(roots: list[Expr]) -> dict[Expr, int]:
@@ -38,13 +66,19 @@ def _levels(roots: list[Expr]) -> dict[Expr, int]:
     level: dict[Expr, int] = {}
     for item in walk(roots):
         below = max((level[a] for a in item.args), default=0)
-        level[item] = below + (item.op in SUMS)
+        level[item] = below + over_elements(item)
     return level
 
 
-def _latest(sums: list[Expr], last: int) -> dict[Expr, int]:
-    """For each sum, the last pass that can compute it if every result is stored at the very end."""
-    latest = dict.fromkeys(sums, last - 1)
+def _latest(sums: list[Expr], last: int, bound: Mapping[Expr, int]) -> dict[Expr, int]:
+    """For each sum, the last pass that can compute it if every result is stored at the very end.
+
+    Args:
+        sums: arguments before the sums that use them.
+        last: the last pass.
+        bound: the last pass for sums that something between passes waits for.
+    """
+    latest = {e: min(last - 1, bound.get(e, last - 1)) for e in sums}
     for outer in reversed(sums):
         for inner in walk(outer.args):
             if inner in latest:
@@ -52,66 +86,146 @@ def _latest(sums: list[Expr], last: int) -> dict[Expr, int]:
     return latest
 
 
-def split(outputs: Outputs, sizes: Mapping[str, int]) -> tuple[RawPass, ...]:
+def split(
+    update: Update, sizes: Mapping[str, int], every: Mapping[str, int]
+) -> tuple[tuple[RawPass, ...], Outputs]:
     """Cut an update into passes.
 
     Args:
-        outputs: new value of each slot, sums included.
+        update: the new values, sums included.
         sizes: bytes an element of each slot.
+        every: for slots that have only every k-th element, k.
+
+    Returns:
+        The passes; and the new values of the group's numbers in terms of the sums.
+
+    Raises:
+        RuleError: a value would have to be read after it has been overwritten.
     """
-    roots = [e for _, e in outputs]
+    roots = update.roots
     level = _levels(roots)
-    sums = sorted((e for e in walk(roots) if e.op in SUMS), key=lambda e: level[e])
-    last = max(level[e] for e in roots)
-    if not sums:
-        return (RawPass(outputs, (), 0),)
+    sums = sorted((e for e in walk(roots) if over_elements(e)), key=lambda e: level[e])
+    ends = [level[e] for _, e in (*update.elements, *update.vectors)]
+    last = max([*ends, *(level[e] - 1 for _, e in update.numbers)])
     early = {e: level[e] - 1 for e in sums}
+    # What is stored between passes needs its sums as soon as they can be had.
+    bound = {e: early[e] for _, v in update.vectors for e in walk([v]) if e in early}
     # A constant, as where a gradient is cleared, is nothing to be read back: it is stored at the end.
-    choices = [range(last, last - 1 if e.op == "const" else level[e] - 1, -1) for _, e in outputs]
-    plans = [
-        _plan(outputs, summed, last, stored)
-        for summed in (_latest(sums, last), early)
-        for stored in itertools.product(*choices)
-    ]
-    possible = [plan for plan in plans if plan is not None]
-    return min(possible, key=lambda plan: _bytes(plan, sizes))
+    firsts = [last if e.op == "const" else level[e] for _, e in update.elements]
+    choices = [range(last, first - 1, -1) for first in firsts]
+    timings = [early, _latest(sums, last, bound)] if sums else [early]
+    plans: list[tuple[RawPass, ...]] = []
+    found: list[Outputs] = []
+    for summed in timings:
+        order = sorted(summed, key=lambda e: (summed[e], not _thinned([e], every)))
+        values = {e: _value(i, e) for i, e in enumerate(order)}
+        for stored in itertools.product(*choices):
+            plan = _plan(update, summed, values, (level, stored, last))
+            if plan is not None:
+                plans.append(tuple(part for whole in plan for part in _apart(whole, every)))
+                numbers = substitute([e for _, e in update.numbers], values)
+                found.append(tuple(zip((n for n, _ in update.numbers), numbers, strict=True)))
+    if not plans:
+        raise RuleError(
+            "The update reads the old value of a row or column state after its new value is stored.",
+            fix="Use the new value there, or the old one only where no sum comes before it.",
+        )
+    best = min(range(len(plans)), key=lambda i: _bytes(plans[i], sizes))
+    return plans[best], found[best]
+
+
+def _value(index: int, sum_: Expr) -> Expr:
+    """What stands for a sum once it is known."""
+    return hyper(sum_name(index)) if sum_.kind == "scalar" else slot(sum_name(index), sum_.kind)
+
+
+def _thinned(roots: Iterable[Expr], every: Mapping[str, int]) -> int:
+    """The k of expressions over every k-th element; 0 of those over all."""
+    return max((every.get(e.name, 0) for e in walk(roots) if e.op == "slot"), default=0)
 
 
 def _plan(
-    outputs: Outputs, summed: Mapping[Expr, int], last: int, stored: tuple[int, ...]
+    update: Update,
+    summed: Mapping[Expr, int],
+    values: Mapping[Expr, Expr],
+    when: tuple[Mapping[Expr, int], tuple[int, ...], int],
 ) -> tuple[RawPass, ...] | None:
     """The passes when sums and stores happen where they are put.
 
     Args:
+        update: the new values.
         summed: the pass that computes each sum.
-        stored: the pass that stores each output.
+        values: what stands for each sum.
+        when: the first pass that can compute each expression; the pass that stores each output; the last one.
 
     Returns:
         None if a pass needs a sum that is not there yet, or a value that has been overwritten.
     """
-    order = sorted(summed, key=lambda e: summed[e])
-    values = {e: hyper(sum_name(i)) for i, e in enumerate(order)}
+    level, stored, last = when
     passes = []
+    timed = [(n, e, at) for (n, e), at in zip(update.elements, stored, strict=True)]
     for number in range(last + 1):
-        before = [(n, e) for (n, e), at in zip(outputs, stored, strict=True) if at < number]
-        here = [(n, e) for (n, e), at in zip(outputs, stored, strict=True) if at == number]
-        added = [e for e in order if summed[e] == number]
-        table = values | {e: slot(f"{n} new") for n, e in before}
-        roots = substitute([*(e for _, e in here), *(e.args[0] for e in added)], table)
-        overwritten = {n for n, _ in before}
-        late = {values[e] for e in order if summed[e] >= number}
-        if any(e in late or (e.op == "slot" and e.name in overwritten) for e in walk(roots)):
+        late = {values[e] for e in values if summed[e] >= number}
+        before = [(n, slot(n), e) for n, e, at in timed if at < number]
+        vectors: list[tuple[str, Expr]] = []
+        for n, e in update.vectors:
+            if level[e] == number:
+                roots = _known([e], values, before, late)
+                if roots is None:
+                    return None
+                vectors.append((n, roots[0]))
+            if level[e] <= number:
+                before.append((n, slot(n, e.kind), e))
+        here = [(n, e) for n, e, at in timed if at == number]
+        added = [e for e in values if summed[e] == number]
+        roots = _known([*(e for _, e in here), *(e.args[0] for e in added)], values, before, late)
+        if roots is None:
             return None
-        roots = substitute(roots, {slot(f"{n} new"): slot(n) for n in overwritten})
-        scopes: list[Scope] = ["model" if e.op == "sum_model" else "tensor" for e in added]
         passes.append(
             RawPass(
                 tuple((n, e) for (n, _), e in zip(here, roots, strict=False)),
-                tuple(zip(roots[len(here) :], scopes, strict=True)),
-                order.index(added[0]) if added else len(order),
+                tuple(zip(roots[len(here) :], (SCOPES[e.op] for e in added), strict=True)),
+                list(values).index(added[0]) if added else len(values),
+                tuple(vectors),
             )
         )
     return tuple(passes)
+
+
+def _known(
+    roots: list[Expr],
+    values: Mapping[Expr, Expr],
+    before: list[tuple[str, Expr, Expr]],
+    late: set[Expr],
+) -> tuple[Expr, ...] | None:
+    """Expressions in terms of sums and of what has been stored; None if they need something that is gone.
+
+    Args:
+        roots: the expressions.
+        values: what stands for each sum.
+        before: name, slot and expression of each value that has been stored.
+        late: sums that are not known yet.
+    """
+    table = dict(values) | {e: slot(f"{n} new", place.kind) for n, place, e in before}
+    roots = list(substitute(roots, table))
+    overwritten = {n for n, _, _ in before}
+    if any(e in late or (e.op == "slot" and e.name in overwritten) for e in walk(roots)):
+        return None
+    return substitute(roots, {slot(f"{n} new", place.kind): place for n, place, _ in before})
+
+
+def _apart(whole: RawPass, every: Mapping[str, int]) -> list[RawPass]:
+    """A pass over every k-th element, then one over all; or the only one of them that has work."""
+    thin = [(n, e) for n, e in whole.outputs if n in every]
+    thin_sums = [(e, scope) for e, scope in whole.sums if _thinned([e], every)]
+    if not thin and not thin_sums:
+        return [whole]
+    k = _thinned([*(e for _, e in thin), *(e for e, _ in thin_sums), *(slot(n) for n, _ in thin)], every)
+    rest = tuple(x for x in whole.outputs if x not in thin)
+    rest_sums = tuple(x for x in whole.sums if x not in thin_sums)
+    first = replace(whole, outputs=tuple(thin), sums=tuple(thin_sums), every=k)
+    second = RawPass(rest, rest_sums, whole.first_sum + len(thin_sums))
+    return [first, second] if rest or rest_sums else [first]
 
 
 def _bytes(plan: tuple[RawPass, ...], sizes: Mapping[str, int]) -> int:

@@ -10,13 +10,24 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-from kudari.compile.expression import Expr, walk
+from kudari.compile.expression import Expr, Kind, walk
 
 Float = Literal["f64", "f32", "bf16", "f16"]
+Scope = Literal["tensor", "model", "row", "column"]
+Shape = Literal["elements", "rows", "columns"]
 BYTES: dict[Float, int] = {"f64": 8, "f32": 4, "bf16": 2, "f16": 2}
+SCOPES: dict[str, Scope] = {
+    "sum": "tensor",
+    "sum_model": "model",
+    "sum_columns": "row",
+    "sum_rows": "column",
+}
+EPSILON: dict[Float, float] = {"f64": 2.0**-52, "f32": 2.0**-23, "bf16": 2.0**-7, "f16": 2.0**-10}
+SHAPES: dict[Kind, Shape] = {"tensor": "elements", "row": "rows", "column": "columns"}
 
-# Numbers that are not hyper-parameters: the step count, the number of elements, and the i-th sum.
-SPECIAL = ("t", "numel")
+# Numbers that are not hyper-parameters: of a tensor, its step count and how many elements, rows and columns
+# it has. The i-th sum is another; see :func:`sum_name`.
+SPECIAL = ("t", "numel", "rows", "columns")
 
 
 def sum_name(index: int) -> str:
@@ -26,10 +37,19 @@ def sum_name(index: int) -> str:
 
 @dataclass(frozen=True)
 class Slot:
-    """A tensor argument as the kernel sees it."""
+    """A tensor argument as the kernel sees it.
+
+    Attributes:
+        shape: one value for each element, or for each row or column of the last two dimensions.
+        every: it has only every so many-th element.
+        scratch: it holds nothing between steps.
+    """
 
     name: str
     dtype: Float
+    shape: Shape = "elements"
+    every: int = 1
+    scratch: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,11 +58,27 @@ class Sum:
 
     Attributes:
         expr: what is summed, in terms of slots, ``s0, s1, ...`` and constants.
-        scope: over one tensor, or over all tensors of the optimizer.
+        scope: over one tensor, over all tensors of the optimizer, or one sum for each row or column; those
+            are kept in the scratch slot called :func:`sum_name`.
     """
 
     expr: Expr
-    scope: Literal["tensor", "model"]
+    scope: Scope
+
+
+@dataclass(frozen=True)
+class Vector:
+    """New values of a slot with one value for each row or column, computed between passes.
+
+    Attributes:
+        name: the slot.
+        expr: in terms of slots of the same shape, ``s0, s1, ...`` and constants.
+        total: the sum of ``expr`` over each matrix, given to all of its rows or columns.
+    """
+
+    name: str
+    expr: Expr
+    total: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,12 +90,16 @@ class Pass:
             ``numel`` and the sums of earlier passes.
         outputs: new value of each slot written, in terms of slots, ``s0, s1, ...`` and constants.
         sums: what the pass adds up; ``first_sum`` is the program-wide index of the first.
+        vectors: what is computed for rows and columns before the pass, in order, after the scalars.
+        every: the pass goes over every so many-th element.
     """
 
     scalars: tuple[Expr, ...]
     outputs: tuple[tuple[str, Expr], ...]
     sums: tuple[Sum, ...] = ()
     first_sum: int = 0
+    vectors: tuple[Vector, ...] = ()
+    every: int = 1
 
     @property
     def roots(self) -> tuple[Expr, ...]:
@@ -68,8 +108,9 @@ class Pass:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Names of the slots read, each once."""
-        return tuple(dict.fromkeys(e.name for e in walk(self.roots) if e.op == "slot"))
+        """Names of the slots read element by element, each once."""
+        found = (e for e in walk(self.roots) if e.op == "slot" and e.kind == "tensor")
+        return tuple(dict.fromkeys(e.name for e in found))
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -88,6 +129,7 @@ class Program:
         passes: in order.
         compute: type of the arithmetic.
         cells: numbers kept for each tensor, with their new values, computed in float64 before the last pass.
+        running: numbers kept for the group, with their new values in terms of the other numbers and the sums.
     """
 
     name: str
@@ -96,6 +138,7 @@ class Program:
     passes: tuple[Pass, ...]
     compute: Literal["f64", "f32"]
     cells: tuple[tuple[str, Expr], ...] = ()
+    running: tuple[tuple[str, Expr], ...] = ()
 
     @property
     def sums(self) -> tuple[Sum, ...]:
@@ -108,6 +151,16 @@ class Program:
         return any(s.scope == "model" for s in self.sums)
 
     @property
+    def by_rows(self) -> bool:
+        """Whether the kernel goes through rows and columns of the last two dimensions."""
+        return any(s.shape != "elements" for s in self.slots)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether it matters which element is which, so that tensors must be contiguous."""
+        return self.by_rows or any(s.every != 1 for s in self.slots)
+
+    @property
     def scalars_per_tensor(self) -> int:
         """Numbers in a tensor's row of the table, at most over the passes."""
         return max(len(part.scalars) for part in self.passes)
@@ -115,8 +168,8 @@ class Program:
     @property
     def bytes_per_parameter(self) -> int:
         """Bytes read and written for each element, over all passes."""
-        size = {s.name: BYTES[s.dtype] for s in self.slots}
-        return sum(size[name] for part in self.passes for name in (*part.reads, *part.writes))
+        size = {s.name: BYTES[s.dtype] / s.every for s in self.slots}
+        return round(sum(size[name] for part in self.passes for name in (*part.reads, *part.writes)))
 
     def plan(self) -> str:
         """Reads and writes of each pass: ``p g m v / p m v``."""
@@ -133,8 +186,9 @@ class Program:
         lines += [f"  hyper {h}" for h in self.hypers]
         lines += [f"  cell {name} <- {e}" for name, e in self.cells]
         for number, part in enumerate(self.passes):
-            lines.append(f"  pass {number}")
+            lines.append(f"  pass {number}" + (f" over every {part.every}th element" * (part.every > 1)))
             lines += [f"    s{i} = {e}" for i, e in enumerate(part.scalars)]
+            lines += [f"    {v.name} <- {'sum of ' * v.total}{v.expr}" for v in part.vectors]
             lines += [f"    {name} <- {e}" for name, e in part.outputs]
             lines += [
                 f"    {sum_name(part.first_sum + i)} = sum over {s.scope} of {s.expr}"
@@ -147,14 +201,17 @@ class Program:
         """A digest of everything that decides the machine code, exact to the last bit of every constant."""
         lines = [self.name, self.compute, repr(self.slots), repr(self.hypers)]
         roots = [e for part in self.passes for e in (*part.scalars, *part.roots)]
+        roots += [v.expr for part in self.passes for v in part.vectors]
         roots += [e for _, e in self.cells]
         number = {item: i for i, item in enumerate(walk(roots))}
         for item, i in number.items():
             value = item.value.hex() if item.op == "const" else item.name
-            lines.append(f"{i} {item.op} {value} {[number[a] for a in item.args]}")
+            lines.append(f"{i} {item.op} {item.kind} {value} {[number[a] for a in item.args]}")
         lines += [f"cell {name} {number[e]}" for name, e in self.cells]
         for part in self.passes:
             lines += [f"scalar {number[e]}" for e in part.scalars]
             lines += [f"{name} {number[e]}" for name, e in part.outputs]
             lines += [f"sum {s.scope} {number[s.expr]}" for s in part.sums]
+            lines += [f"vector {v.name} {number[v.expr]} {v.total}" for v in part.vectors]
+            lines.append(f"every {part.every}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()

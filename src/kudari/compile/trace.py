@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kudari.compile.expression import Expr, hyper, slot, walk
+from kudari.compile.expression import Expr, Kind, hyper, slot, walk
 from kudari.compile.notation import Hyper, Rule, State, Step
 from kudari.errors import RuleError
 
@@ -24,6 +24,7 @@ class Trace:
         hypers: names of all numbers the rule was given, ``t`` last if it counts steps.
         cells: the states that are one number a tensor, with their new values.
         running: new value of each number of the group that changes.
+        every: for each state that has every k-th element, k; those with all are left out.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Trace:
     hypers: tuple[str, ...]
     cells: tuple[tuple[State, Expr], ...] = ()
     running: tuple[tuple[str, Expr], ...] = ()
+    every: tuple[tuple[str, int], ...] = ()
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -47,12 +49,24 @@ def parts(declared: Hyper) -> tuple[str, ...]:
     return (declared.name,)
 
 
+_KINDS: dict[str, Kind] = {"elements": "tensor", "rows": "row", "columns": "column"}
+
+
 def _argument(declared: Hyper, config: Mapping[str, Any]) -> Any:
-    if declared.optional and config.get(declared.name, declared.default) is None:
+    value = config.get(declared.name, declared.default)
+    if declared.optional and value is None:
         return None
     if isinstance(declared.default, tuple):
-        return tuple(hyper(name) for name in parts(declared))
+        return tuple(
+            None if part is None else hyper(name) for name, part in zip(parts(declared), value, strict=True)
+        )
     return hyper(declared.name)
+
+
+def _numbers(given: Any, declared: Hyper) -> list[str]:
+    """The numbers handed over for a hyper-parameter: those that are not None."""
+    values = given if isinstance(given, tuple) else (given,)
+    return [name for name, value in zip(parts(declared), values, strict=True) if value is not None]
 
 
 def trace(
@@ -67,7 +81,8 @@ def trace(
 
     Args:
         rule: the rule.
-        config: a group's values; only options, and which optional numbers are None, matter here.
+        config: a group's values and a tensor's kinds; of the numbers, only which are None matters here.
+            A kind that is missing has its first value.
         maximize: the gradient stands for its negative everywhere.
         unscale: the gradient is divided by a number called ``grad_scale``.
         formula: which of the rule's formulas beside the step; empty for the step itself.
@@ -76,30 +91,44 @@ def trace(
         RuleError: if the rule does not return new values for its own tensors.
     """
     function = dict(rule.formulas)[formula] if formula else rule.function
+    config = {**{k.name: k.about[0][0] for k in rule.kinds}, **config}
     taken = inspect.signature(function).parameters
     active = rule.active_states(config)
     tensors = tuple(s for s in active if not s.scalar)
     inputs = {"p": slot("p"), "g": slot("g")}
-    inputs |= {s.name: hyper(s.name) if s.scalar else slot(s.name) for s in active}
+    inputs |= {s.name: hyper(s.name) if s.scalar else slot(s.name, _KINDS[s.shape]) for s in active}
     given: dict[str, Any] = {s.name: inputs.get(s.name) for s in rule.states}
     given |= {"p": inputs["p"], "g": _gradient(maximize, unscale), "t": hyper("t")}
     given |= {h.name: _argument(h, config) for h in rule.hypers}
-    given |= {o.name: config[o.name] for o in rule.options}
+    given |= {name: config[name] for name in (*(o.name for o in rule.options), *(k.name for k in rule.kinds))}
     given |= {r.name: hyper(r.name) for r in rule.running}
     step = function(**{name: given[name] for name in taken})
     _check(rule, step, active, formula)
     names = tuple((k, v) for k, v in step.names.items() if isinstance(v, Expr) and v is not inputs.get(k))
-    numbers = [n for h in rule.hypers if h.name in taken and given[h.name] is not None for n in parts(h)]
+    numbers = [n for h in rule.hypers if h.name in taken for n in _numbers(given[h.name], h)]
     numbers += [r.name for r in rule.running if r.name in taken]
     return Trace(
         name=rule.name,
         states=tensors,
-        outputs=tuple((n, step.new[n]) for n in ("p", *(s.name for s in tensors), "g") if n in step.new),
+        outputs=tuple(
+            (n, step.new[n])
+            for n in ("p", *(s.name for s in tensors), "g")
+            if n in step.new and (step.new[n] is not inputs[n] or n == "p")
+        ),
         names=tuple((k, v) for k, v in names if v.op != "hyper"),
         hypers=(*numbers, *(["grad_scale"] if unscale else []), *(["t"] if "t" in taken else [])),
         cells=tuple((s, step.new.get(s.name, inputs[s.name])) for s in active if s.scalar),
         running=tuple((r.name, step.new[r.name]) for r in rule.running if r.name in step.new),
+        every=tuple((s.name, int(config[s.every])) for s in tensors if s.every and config[s.every] != 1),
     )
+
+
+# What may be given to a state of each shape: as many values as it has, or fewer.
+_ROOM: dict[str, tuple[Kind, ...]] = {
+    "elements": ("scalar", "batch", "row", "column", "tensor"),
+    "rows": ("scalar", "batch", "row"),
+    "columns": ("scalar", "batch", "column"),
+}
 
 
 def _gradient(maximize: bool, unscale: bool) -> Expr:
@@ -127,18 +156,22 @@ def _check(rule: Rule, step: Step, active: tuple[State, ...], formula: str) -> N
             f"its tensors are {sorted(kept | {'p'})}, and p must be among them.",
             fix="Name the keywords of Step(...) after the arguments of the rule.",
         )
-    flat = [n for n in ("p", *(s.name for s in active if not s.scalar)) if _is_number(step.new.get(n))]
+    room: dict[str, tuple[Kind, ...]] = {r.name: ("scalar",) for r in rule.running}
+    room |= {s.name: ("scalar",) if s.scalar else _ROOM[s.shape] for s in active}
+    for name, kinds in room.items():
+        if name in step.new and step.new[name].kind not in kinds:
+            spread = "element" if step.new[name].kind == "tensor" else step.new[name].kind
+            raise RuleError(
+                f"{rule.name} gives {name} a value for every {spread}, but it is one number"
+                f"{'' if kinds[-1] == 'scalar' else f' for each {kinds[-1]}'}.",
+                fix="Declare it as a state with as many values, or compute it from what has as few.",
+            )
+    for_each = ("p", *(s.name for s in active if s.shape == "elements" and not s.scalar))
+    flat = [n for n in for_each if _is_number(step.new.get(n))]
     if flat:
         raise RuleError(
             f"{rule.name} gives {flat[0]} one number for the whole tensor.",
             fix=f"Give it a value for every element, such as 0 * {flat[0]} + number.",
-        )
-    numbers = [r.name for r in rule.running] + [s.name for s in active if s.scalar]
-    spread = [n for n in numbers if n in step.new and step.new[n].kind == "tensor"]
-    if spread:
-        raise RuleError(
-            f"{rule.name} gives {spread[0]} a value for every element, but it is one number.",
-            fix="Declare it with state('name') and without scalar=True, or compute it from numbers alone.",
         )
     own = {"t", *(s.name for s in active if s.scalar)}
     mixed = [r.name for r in rule.running if own & _numbers_in(step.new.get(r.name))]
@@ -162,4 +195,4 @@ def _numbers_in(expr: Expr | None) -> set[str]:
 
 
 def _is_number(new: Expr | float | None) -> bool:
-    return new is not None and not (isinstance(new, Expr) and new.kind == "tensor")
+    return new is not None and not (isinstance(new, Expr) and new.kind != "scalar")

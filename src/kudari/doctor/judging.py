@@ -21,6 +21,7 @@ __all__ = [
     "Curve",
     "constant_loss",
     "few",
+    "has_teacher",
     "main_curve",
     "median",
     "names_of",
@@ -128,6 +129,14 @@ def main_curve(run: RunFacts, steps: int) -> Curve | None:
     if site.count < MAIN_SHARE * run.backwards.total or len(site.losses.values) < steps:
         return None
     return Curve(records[0], site, site.losses.steps, site.losses.values)
+
+
+def has_teacher(run: RunFacts, curve: Curve) -> bool:
+    """True where a model that no optimizer trains runs beside the steps: its outputs are moving targets."""
+    return any(
+        not root.trained_by and not root.training_calls and root.calls >= 0.5 * curve.optimizer.steps
+        for root in run.roots.roots
+    )
 
 
 def main_loss(run: RunFacts, curve: Curve) -> LossSite | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import linecache
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
+from typing import Any
 
 from kudari.doctor.diagnose import Diagnoses
 from kudari.doctor.finding import Finding, Severity
@@ -19,12 +20,25 @@ from kudari.errors import ArgumentError
 INTERRUPTED = 130
 
 
+class EnoughStepsError(StopTrainingError):
+    """Ends a script that was to run for some steps only."""
+
+
 @dataclass(frozen=True)
 class Visit:
-    """A watched script: its exit status and what the doctor says."""
+    """A watched script.
+
+    Attributes:
+        status: its exit status.
+        diagnoses: what the doctor says.
+        cost: time of its training loop over the time without the doctor; None where nobody knows.
+        losses: what was given to the busiest backward.
+    """
 
     status: int
     diagnoses: Diagnoses
+    cost: float | None = None
+    losses: tuple[float, ...] = ()
 
 
 def visit(
@@ -35,6 +49,8 @@ def visit(
     ignore: Sequence[str] = (),
     stop_on: Severity | None = None,
     static: Sequence[Finding] = (),
+    text: str | None = None,
+    steps: int | None = None,
 ) -> Visit:
     """Run a script with its own arguments, working directory and exit status.
 
@@ -43,12 +59,14 @@ def visit(
         arguments: what it sees behind its name in ``sys.argv``.
         every, ignore, stop_on: see :func:`kudari.doctor.watch`.
         static: findings of the static side, merged into the result.
+        text: run this instead of what the file holds, under its name.
+        steps: end the script after so many optimizer steps; its status is then 0.
 
     Raises:
         ArgumentError: the file does not exist or is not Python.
     """
     try:
-        source = script.read_bytes()
+        source = script.read_bytes() if text is None else text.encode()
         code = compile(source, str(script), "exec")
     except OSError as error:
         raise ArgumentError(
@@ -57,6 +75,8 @@ def visit(
     except (SyntaxError, ValueError) as error:
         raise ArgumentError(f"{script} is not valid Python: {error}.") from error
     linecache.checkcache(str(script))
+    if text is not None:
+        linecache.cache[str(script)] = (len(text), None, text.splitlines(keepends=True), str(script))
     main = ModuleType("__main__")
     main.__dict__.update(__file__=str(script), __builtins__=__builtins__, __spec__=None, __cached__=None)
     kept = sys.modules["__main__"], sys.argv, list(sys.path)
@@ -66,11 +86,15 @@ def visit(
     status = 0
     try:
         with watch(every=every, ignore=tuple(ignore), stop_on=stop_on) as doctor:
+            if steps is not None:
+                doctor.run.optimizers.on_step.append(_ender(steps))
             exec(code, main.__dict__)  # noqa: S102 - running the user's script is the purpose
     except SystemExit as error:
         status = _exit_status(error)
     except KeyboardInterrupt:
         status = INTERRUPTED
+    except EnoughStepsError:
+        status = 0
     except StopTrainingError as error:
         print(f"kudari doctor: stopped: {error}", file=sys.stderr)
         status = 1
@@ -86,7 +110,17 @@ def visit(
         print(
             f"kudari doctor: a tracker failed and its findings may be incomplete: {failure}", file=sys.stderr
         )
-    return Visit(status, doctor.examine(tuple(static)))
+    losses = max(doctor.run.backwards.sites.values(), key=lambda s: s.count, default=None)
+    curve = tuple(losses.losses.values) if losses is not None else ()
+    return Visit(status, doctor.examine(tuple(static)), doctor.run.stream.cost(), curve)
+
+
+def _ender(steps: int) -> Callable[[Any, bool], None]:
+    def check(record: Any, begins: bool) -> None:
+        if not begins and record.steps >= steps:
+            raise EnoughStepsError(f"{steps} steps")
+
+    return check
 
 
 def _exit_status(error: SystemExit) -> int:

@@ -75,11 +75,14 @@ def _acts(root: Finding, finding: Finding, table: dict[str, tuple[str, ...]]) ->
 
 
 def _rate_came_first(findings: Sequence[Finding]) -> bool:
-    rate = [f.evidence.get("first_step") for f in findings if f.fault == "lr-too-high"]
-    origin = [f.evidence.get("first_step") for f in findings if f.fault == "nan-origin"]
-    if not rate or not origin or rate[0] is None or origin[0] is None:
+    rate = next((f.evidence for f in findings if f.fault == "lr-too-high"), {})
+    origin = next((f.evidence for f in findings if f.fault == "nan-origin"), {})
+    first, bad, blown = rate.get("first_step"), origin.get("first_step"), rate.get("blown_step")
+    if first is None or bad is None:
         return False
-    return bool(rate[0] + RATE_BEFORE_NAN_STEPS <= origin[0])
+    # A step as large as the weights themselves needs no five steps to break a loss by its size alone.
+    at_once = blown is not None and blown < bad and origin.get("cause") in ("overflow", "weights")
+    return bool(first + RATE_BEFORE_NAN_STEPS <= bad) or at_once
 
 
 def _name_symptoms(findings: list[Finding]) -> list[Finding]:

@@ -17,6 +17,14 @@ from kudari.doctor.printers.text import as_text
 from kudari.doctor.track.run import RunFacts
 from kudari.errors import ArgumentError
 
+# The doctors at work, the outermost first.
+_watching: list[Doctor] = []
+
+
+def is_watching() -> bool:
+    """True inside a :func:`watch` block of this process."""
+    return bool(_watching)
+
 
 class Doctor:
     """What ``watch`` hands out; its findings are complete when the block ends.
@@ -45,7 +53,7 @@ class Doctor:
         return conclude(findings, passed, skipped, static, self.ignore)
 
     def __str__(self) -> str:
-        return as_text(self.diagnoses or self.examine())
+        return as_text(self.diagnoses or self.examine(), self.run.stream.cost())
 
 
 @contextlib.contextmanager
@@ -54,6 +62,7 @@ def watch(
     every: int = 25,
     ignore: tuple[str, ...] = (),
     stop_on: Severity | None = None,
+    steps: int | None = None,
 ) -> Iterator[Doctor]:
     """Watch the training code inside the block; nothing stays patched afterwards.
 
@@ -62,12 +71,13 @@ def watch(
         every: optimizer steps between samples of statistics after the first 20, 1 or more.
         ignore: slugs of findings to leave out.
         stop_on: raise :class:`StopTrainingError` at the first step where a finding of this level stands.
+        steps: take everything out again after so many optimizer steps, 1 or more; None watches to the end.
 
     Yields:
         A :class:`Doctor`, whose ``findings`` are complete when the block has ended.
 
     Raises:
-        ArgumentError: ``every`` is below 1.
+        ArgumentError: ``every`` or ``steps`` is below 1.
 
     Example:
         >>> with watch() as doctor:  # doctest: +SKIP
@@ -79,6 +89,8 @@ def watch(
         raise ArgumentError(
             f"every={every} is below 1.", fix="Pass the steps between two samples, such as 25."
         )
+    if steps is not None and steps < 1:
+        raise ArgumentError(f"steps={steps} is below 1.", fix="Pass the steps to watch, or None.")
     run = RunFacts(every)
     for subject in subjects:
         _introduce(run, subject)
@@ -86,12 +98,16 @@ def watch(
     if stop_on is not None:
         run.optimizers.on_step.append(_stopper(doctor, stop_on))
     patcher = install(run.stream, run.roots)
+    if steps is not None:
+        run.stream.ends_at(steps, patcher.restore)
+    _watching.append(doctor)
     try:
         yield doctor
     except BaseException as error:
         run.aborted = not (isinstance(error, SystemExit) and error.code in (None, 0))
         raise
     finally:
+        _watching.remove(doctor)
         patcher.restore()
         run.finish()
         doctor.diagnoses = doctor.examine()

@@ -41,6 +41,23 @@ class Adadelta(RuleOptimizer):
         fused: bool | None = None,
     ) -> None: ...
 
+class Adafactor(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.01,
+        beta2_decay: float = -0.8,
+        eps: tuple[float | None, float] = ...,
+        d: float = 1.0,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
 class Adagrad(RuleOptimizer):
     def __init__(
         self,
@@ -242,6 +259,29 @@ class Lion(RuleOptimizer):
         fused: bool | None = None,
     ) -> None: ...
 
+class MARS(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.003,
+        betas: tuple[float, float] = ...,
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        gamma: float = 0.025,
+        *,
+        optimize_1d: bool = False,
+        lr_1d_factor: float = 1.0,
+        betas_1d: tuple[float, float] = ...,
+        weight_decay_1d: float = 0.1,
+        cautious: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
 class NAdam(RuleOptimizer):
     def __init__(
         self,
@@ -254,6 +294,30 @@ class NAdam(RuleOptimizer):
         decoupled_weight_decay: bool = False,
         *,
         cautious: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class Prodigy(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        betas: tuple[float, float] = ...,
+        beta3: float | None = None,
+        eps: float = 1e-08,
+        weight_decay: float = 0.0,
+        decouple: bool = True,
+        use_bias_correction: bool = False,
+        safeguard_warmup: bool = False,
+        d0: float = 1e-06,
+        d_coef: float = 1.0,
+        growth_rate: float = ...,
+        *,
+        slice_p: float = 1,
         maximize: bool = False,
         foreach: bool | None = None,
         capturable: bool = False,

@@ -36,18 +36,22 @@ def _faults(rule: Rule) -> Iterator[tuple[str, str]]:
         if name in COMMON or name in _GROUP:
             kind = "a keyword of every optimizer" if name in COMMON else "a key of every parameter group"
             yield f"the argument {name!r} is {kind}.", "Give it another name."
+    choices = [*numbers, *(k.name for k in rule.kinds)]
     keys = [s.key for s in rule.states]
     for state in rule.states:
         if keys.count(state.key) > 1:
             yield f"two states are kept as {state.key!r}.", "Give each a key of its own: state('key')."
         if state.key == "step":
             yield "a state is kept as 'step', where the count of steps is.", "Give it another key."
-        if state.when and state.when not in numbers:
-            hint = did_you_mean(state.when, numbers)
-            yield (
-                f"state {state.key!r} exists when={state.when!r}, which it does not declare.{hint}",
-                ("Name one of its options or hyper-parameters."),
-            )
+        for word, known in (("when", choices), ("unless", choices), ("every", [*numbers])):
+            name = getattr(state, word)
+            if name and name not in known:
+                verb = "has" if word == "every" else "exists"
+                yield (
+                    f"state {state.key!r} {verb} {word}={name!r}, which it does not declare."
+                    f"{did_you_mean(name, known)}",
+                    "Name one of its options, kinds or hyper-parameters.",
+                )
         if isinstance(state.init, str) and state.init not in ("zeros", "copy", *numbers):
             hint = did_you_mean(state.init, ["zeros", "copy", *numbers])
             yield (

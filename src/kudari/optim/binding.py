@@ -7,11 +7,13 @@ that must not.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,10 +21,14 @@ from kudari.compile import eager
 from kudari.compile.cpu import fork_address
 from kudari.compile.expression import evaluate
 from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
-from kudari.compile.plan import make_plan
+from kudari.compile.notation import Rule, State
+from kudari.compile.plan import Plan, RowPlan, make_plan, make_row_plan
 from kudari.compile.program import Float, Program, sum_name
 from kudari.errors import UnsupportedError
 from kudari.optim.sharding import Part, rows_of
+
+# As a function of any tensor: a step asks for thousands of addresses.
+_address = Tensor.data_ptr
 
 Ready = Literal["ready", "staged", "stale"]
 
@@ -67,6 +73,11 @@ class Member:
         return self.param if self.part is None else self.part.whole
 
     @property
+    def held(self) -> Tensor:
+        """The parameter as the kernel has it: cut over the ranks, or whole."""
+        return self.param if self.part is None or self.part.gathered else self.part.whole
+
+    @property
     def numel(self) -> int:
         """Real numbers in the whole parameter, over all ranks."""
         return self.whole.numel() * (2 if self.whole.is_complex() else 1)
@@ -105,34 +116,65 @@ def same_layout(a: Tensor, b: Tensor) -> bool:
     return all(i == j or size == 1 for i, j, size in pairs)
 
 
-def fit_states(name: str, p: Tensor, state: dict[str, Any], keys: Sequence[str]) -> None:
+def fit_states(
+    rule: Rule, p: Tensor, state: dict[str, Any], declared: Sequence[State], group: Mapping[str, Any]
+) -> None:
     """Bring states into the layout that the kernel goes through them in: the parameter's, if that is dense.
 
     They differ after ``model.to(memory_format=...)`` in the middle of a run, or when a checkpoint is loaded.
 
     Args:
-        name: the optimizer's, for the message.
+        rule: the optimizer's.
         p: the parameter.
         state: its entry in ``optimizer.state``; values may be replaced.
-        keys: which of them go with ``p`` element by element.
+        declared: which of them the kernel reads.
+        group: the parameter's group.
 
     Raises:
-        UnsupportedError: a state has not the parameter's shape.
+        UnsupportedError: a state has not the shape that goes with the parameter's.
     """
     like = None
-    for key in keys:
-        value = state[key]
-        if value.shape != p.shape:
+    for each in declared:
+        value = state[each.key]
+        shape = state_shape(p, each, group)
+        if value.shape != shape:
             raise UnsupportedError(
-                f"{name}: state {key!r} has shape {tuple(value.shape)}, its parameter {tuple(p.shape)}.",
+                f"{rule.name}: state {each.key!r} has shape {tuple(value.shape)}, its parameter "
+                f"{tuple(p.shape)}{'' if shape == p.shape else f', with which goes {tuple(shape)}'}.",
                 why="They go together element by element; the parameter or the checkpoint is another one.",
                 fix="Load a checkpoint of this model, or delete optimizer.state[p] to start that state anew.",
             )
-        if value.stride() == p.stride() and p.is_contiguous():
+        if value.is_contiguous() and (p.is_contiguous() or shape != p.shape):
             continue
-        like = dense_like(p, value.dtype) if like is None or like.dtype != value.dtype else like
+        if like is None or like.dtype != value.dtype or like.shape != shape:
+            like = state_like(rule, p, value.dtype, each, group)
         if not (is_dense(value) and same_layout(value, like)):
-            state[key] = torch.empty_like(like).copy_(value)
+            state[each.key] = torch.empty_like(like).copy_(value)
+
+
+def state_shape(p: Tensor, declared: State, group: Mapping[str, Any]) -> torch.Size:
+    """The shape of a parameter's state."""
+    if declared.every and group[declared.every] != 1:
+        return torch.Size([-(-p.numel() // int(group[declared.every]))])
+    if declared.shape == "rows":
+        return torch.Size([*p.shape[:-1], 1])
+    if declared.shape == "columns":
+        return torch.Size([*p.shape[:-2], 1, p.shape[-1]])
+    return p.shape
+
+
+def for_each_element(declared: State, group: Mapping[str, Any]) -> bool:
+    """Whether a state has a value for each element of its parameter."""
+    return declared.shape == "elements" and not (declared.every and group[declared.every] != 1)
+
+
+def state_like(
+    rule: Rule, p: Tensor, dtype: torch.dtype, declared: State, group: Mapping[str, Any]
+) -> Tensor:
+    """An uninitialised state: in its parameter's layout, or row-major if the rule looks at the order."""
+    if not all(for_each_element(s, group) for s in rule.states):
+        return torch.empty(state_shape(p, declared, group), dtype=dtype, device=p.device)
+    return dense_like(p, dtype)
 
 
 def dense_like(p: Tensor, dtype: torch.dtype) -> Tensor:
@@ -171,9 +213,11 @@ class CpuBinding:
         written = {name for part in program.passes for name in part.writes}
         self.moves, self.clears = "p" in written, "g" in written
         self.sharded = any(m.part for m in members)
-        self.rows = rows_of([m.whole for m in members])
+        self.gathered = any(m.part and m.part.gathered for m in members)
+        self.rows = rows_of([m.held for m in members])
         # Where every parameter is plainly contiguous and real, one comparison of addresses is enough.
         self.plain = all(p.is_contiguous() and not p.is_complex() for p in self.params)
+        self.usable = torch.Tensor.is_contiguous if program.in_order else is_dense
         self._tables()
         self.copies: list[tuple[Tensor, Tensor]] = []
         self.kept: list[Tensor] = []
@@ -183,7 +227,11 @@ class CpuBinding:
 
     def _tables(self) -> None:
         program, count = self.program, len(self.members)
-        self.plan = make_plan([real(p).numel() for p in self.params])
+        self.plan: Plan = (
+            make_row_plan([_matrices(p) for p in self.params])
+            if program.by_rows
+            else make_plan([real(p).numel() for p in self.params])
+        )
         compute = np.float64 if program.compute == "f64" else np.float32
         sums = max(1, len(program.sums))
         self.slots = np.zeros((count, len(program.slots)), dtype=np.int64)
@@ -203,15 +251,31 @@ class CpuBinding:
         for name, value in fields.items():
             self.context[CONTEXT[name]] = value
         self.context_address = self.context.ctypes.data
+        if isinstance(self.plan, RowPlan):
+            self._scratch(self.plan)
+
+    def _scratch(self, plan: RowPlan) -> None:
+        """Room for what rows and columns have one value of between the passes."""
+        compute = np.float64 if self.program.compute == "f64" else np.float32
+        sums = {sum_name(i) for i, s in enumerate(self.program.sums) if s.scope == "column"}
+        self.scratch: list[npt.NDArray[Any]] = []
+        for index, slot in enumerate(self.program.slots):
+            if not slot.scratch:
+                continue
+            sizes = plan.dims[:, 0] * plan.dims[:, 1 if slot.shape == "rows" else 2]
+            sizes = np.array(plan.places) if slot.name in sums else sizes
+            room = np.zeros(int(sizes.sum()), dtype=compute)
+            self.slots[:, index] = room.ctypes.data + room.itemsize * (np.cumsum(sizes) - sizes)
+            self.scratch.append(room)
+        self.context[CONTEXT["fold_count"]] = len(plan.folds)
+        for name in ("dims", "column_at", "folds"):
+            self.context[CONTEXT[name]] = getattr(plan, name).ctypes.data
 
     def _current(self) -> list[list[int]]:
         """Addresses of everything but gradients, and how long the parameters are, as they are now."""
-        states = self.states
-        found = [[p.data_ptr() for p in self.params], [p.numel() for p in self.params]]
-        found += [[s[key].data_ptr() for s in states] for key in self.keys]
-        if self.counted:
-            found.append([s["step"].data_ptr() for s in states])
-        found += [[s[key].data_ptr() for s in states] for key in self.cell_keys]
+        keys = (*self.keys, *(("step",) if self.counted else ()), *self.cell_keys)
+        found = [list(map(_address, self.params)), list(map(Tensor.numel, self.params))]
+        found += [list(map(_address, map(operator.itemgetter(key), self.states))) for key in keys]
         return found
 
     def bind(self) -> None:
@@ -232,11 +296,18 @@ class CpuBinding:
         """
         sharded = self.sharded
         grads = [m.gradient(m.param) for m in self.members] if sharded else [p.grad for p in self.params]
+        if self.gathered:  # in new memory at every step
+            return "staged" if all(self._usable(g) for g in grads) else "stale"
         try:
             if self._current() != self.addresses:
                 return "stale"
             found = self._in_place(grads)
-        except (AttributeError, KeyError, RuntimeError):  # no gradient, no state, a sparse gradient
+        except (
+            AttributeError,
+            KeyError,
+            RuntimeError,
+            TypeError,
+        ):  # no gradient, no state, a sparse gradient
             return "stale"
         if len(found) != len(grads):
             return "staged" if all(self._usable(g) for g in grads) else "stale"
@@ -248,16 +319,15 @@ class CpuBinding:
     def _in_place(self, grads: Sequence[Any]) -> list[int]:
         """Addresses of the gradients that the kernel can read where they are."""
         if self.plain:
-            dtype = self.grad_dtype
-            both = zip(self.params, grads, strict=True)
-            return [
-                g.data_ptr() for p, g in both if g.dtype is dtype and g.is_contiguous() and p.is_contiguous()
-            ]
+            # Nearly always every one is usable, and this finds it soonest.
+            whole = all(map(Tensor.is_contiguous, self.params)) and all(map(Tensor.is_contiguous, grads))
+            if whole and {g.dtype for g in grads} == {self.grad_dtype}:
+                return list(map(_address, grads))
         pairs = [(real(p.detach()), real(g)) for p, g in zip(self.params, grads, strict=True)]
         return [
             g.data_ptr()
             for p, g in pairs
-            if self._usable(g) and is_dense(p) and is_dense(g) and same_layout(p, g)
+            if self._usable(g) and self.usable(p) and self.usable(g) and same_layout(p, g)
         ]
 
     def _usable(self, g: Tensor | None) -> bool:
@@ -273,7 +343,7 @@ class CpuBinding:
         self.bind()
         for row, member in enumerate(self.members):
             p, g = real(member.param.detach()), real(member.dense_gradient())
-            if not is_dense(p):
+            if not self.usable(p):
                 self.copies.append((p, p.contiguous()))
                 p = self.copies[-1][1]
                 self.slots[row, 0] = p.data_ptr()
@@ -349,7 +419,8 @@ class EagerBinding:
     def __init__(self, program: Program, members: Sequence[Member], grad_dtype: torch.dtype) -> None:
         self.program, self.members, self.grad_dtype = program, list(members), grad_dtype
         self.sums = np.zeros((len(self.members), max(1, len(program.sums))))
-        self.rows = rows_of([m.whole for m in members])
+        self.rows = rows_of([m.held for m in members])
+        self.scratch: list[dict[str, Tensor]] = [{} for _ in self.members]
 
     def ready(self) -> Ready:
         """Whether the tensors are still the ones bound."""
@@ -389,26 +460,40 @@ class EagerBinding:
     @torch.no_grad()
     def run_pass(self, number: int, numbers: list[float], threads: int) -> None:
         """Run one pass on every tensor."""
-        names = [slot.name for slot in self.program.slots]
+        names = [slot.name for slot in self.program.slots if not slot.scratch]
         part = self.program.passes[number]
         for row, member in enumerate(self.members):
             if number == 0 and "t" in self.program.hypers:
                 member.counter.add_(1)
             values = dict(zip(self.program.hypers, numbers, strict=False))
-            values |= {"t": float(member.counter), "numel": float(member.numel)}
+            values |= {"t": float(member.counter), **_sizes(member)}
             values |= {sum_name(i): float(x) for i, x in enumerate(self.sums[row])}
             cells = [member.state[key] for key in member.cells]
             values |= {name: float(x) for (name, _), x in zip(self.program.cells, cells, strict=True)}
             tensors = [member.param.detach(), member.dense_gradient()]
             tensors += [member.state[key] for key in member.keys]
-            found = eager.run_pass(
-                self.program, number, dict(zip(names, map(real, tensors), strict=True)), values
-            )
+            slots = dict(zip(names, map(real, tensors), strict=True)) | self.scratch[row]
+            found = eager.run_pass(self.program, number, slots, values)
+            self.scratch[row] = {n: slots[n] for n in slots if n not in names}
             self.sums[row, part.first_sum : part.first_sum + len(found)] = found
             if number == len(self.program.passes) - 1:
+                self.scratch[row] = {}
                 new = [evaluate(expr, values) for _, expr in self.program.cells]
                 for cell, value in zip(cells, new, strict=True):
                     cell.fill_(value)
+
+
+def _matrices(p: Tensor) -> tuple[int, int, int]:
+    """How many matrices the last two dimensions make, with how many rows and columns."""
+    rows, columns = p.shape[-2:]
+    return p.numel() // max(1, rows * columns), rows, columns
+
+
+def _sizes(member: Member) -> dict[str, float]:
+    """How many elements a tensor has, and how many rows and columns each of its matrices."""
+    shape = member.param.shape
+    matrix = {"rows": float(shape[-2]), "columns": float(shape[-1])} if len(shape) > 1 else {}
+    return {"numel": float(member.numel)} | matrix
 
 
 Binding = CpuBinding | EagerBinding

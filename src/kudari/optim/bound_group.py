@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from kudari.compile.expression import evaluate
+from kudari.compile.expression import Expr, evaluate
 from kudari.compile.extend import Extras, extend
 from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
-from kudari.compile.program import Program
+from kudari.compile.program import Program, sum_name
 from kudari.compile.trace import Trace, trace
 from kudari.errors import CompileError, UnsupportedError
 from kudari.optim import sharding
@@ -25,6 +25,7 @@ from kudari.optim.binding import (
     EagerBinding,
     Member,
     fit_states,
+    for_each_element,
     own_gradient,
     read_numbers,
     real,
@@ -58,13 +59,12 @@ class BoundGroup:
         gradient: Callable[[Tensor], Tensor | None] = own_gradient,
     ) -> None:
         self.owner, self.unscale, self.gradient = owner, unscale, gradient
-        self.params = list(group["params"])
+        self.params, self.group = list(group["params"]), group
         self.config = self._config(group)
         self.extras = Extras() if formula else Extras.of(group)
-        self.rule = extend(owner.rule, self.extras)
-        self.trace: Trace = trace(
-            self.rule, group, maximize=bool(group["maximize"]), unscale=unscale, formula=formula
-        )
+        self.rule, self.formula = extend(owner.rule, self.extras), formula
+        self.traces: dict[tuple[bool | str, ...], Trace] = {}
+        self.trace = self._trace(group, {})  # its numbers are those of every kind of tensor
         self.names = [
             (name.partition("[")[0], int(name.partition("[")[2][:-1]) if "[" in name else None)
             for name in self.trace.hypers
@@ -83,37 +83,41 @@ class BoundGroup:
         if self.owner._switches:
             found += tuple([bool(group[key]) for key in self.owner._switches])
         if self.owner._optional:
-            found += tuple([group[key] is None for key in self.owner._optional])
+            found += tuple([_nones(group[key]) for key in self.owner._optional])
+        if self.owner._slices:
+            found += tuple([int(group[key]) for key in self.owner._slices])
         return found
 
     def _bind(self, group: dict[str, Any]) -> None:
         """Sort the tensors with gradients by dtype and make a binding for each sort."""
         sorts: dict[tuple[Any, ...], list[Member]] = {}
+        rule = self.rule
         for p in self.params:
             g = self.gradient(p)
             if g is None or p.numel() == 0:
                 continue
-            _check_gradient(self.rule, p, g, group)
+            _check_gradient(rule, p, g, group)
             if p.is_complex() and self.owner._couples:
                 raise UnsupportedError(
                     f"{self.owner.rule.name} cannot update a complex parameter (shape {tuple(p.shape)}).",
                     why="Its norms are defined for real tensors only.",
                     fix="Use an elementwise class such as AdamW for it, or hold it as torch.view_as_real.",
                 )
-            sharding.check_placement(self.owner.rule.name, p)
-            fresh = self.owner.init_state(p, group, self.rule)
-            backend, member = self._member(p, fresh, bool(group["capturable"]))
-            _refuse_average(self.rule, member)
-            fit_states(self.owner.rule.name, member.param, member.state, member.keys)
+            sharding.check_placement(rule.name, p)
+            traced = self._trace(group, rule.kinds_of(p.ndim, group))
+            fresh = self.owner.init_state(p, group, rule)
+            backend, member = self._member(p, fresh, traced, bool(group["capturable"]))
+            _refuse_average(rule, member)
+            fit_states(rule, member.param, member.state, traced.states, group)
             if member.part is not None:
                 member.part.put_back()
                 self.parts.append(member.part)
             dtypes = (p.dtype, g.dtype, *(member.state[k].dtype for k in member.keys))
-            sorts.setdefault((backend, p.device, dtypes), []).append(member)
-        for (backend, _, dtypes), members in sorts.items():
+            sorts.setdefault((traced, backend, p.device, dtypes), []).append(member)
+        for (traced, backend, _, dtypes), members in sorts.items():
             reals = [real(torch.empty(0, dtype=d)).dtype for d in dtypes]
-            storage = {n: FLOATS.get(d, "f64") for n, d in zip(self.trace.slots, reals, strict=True)}
-            program = lower(self.trace, storage)
+            storage = {n: FLOATS.get(d, "f64") for n, d in zip(traced.slots, reals, strict=True)}
+            program = lower(traced, storage)
             self.bindings.append(self._binding(backend, program, members, dtypes[1]))
 
     def _binding(
@@ -129,14 +133,30 @@ class BoundGroup:
         _say_eager(self.owner.rule, members[0].param, reason)
         return EagerBinding(program, members, grad_dtype)
 
-    def _member(self, p: Tensor, fresh: bool, capturable: bool) -> tuple[Backend | None, Member]:
+    def _trace(self, group: Mapping[str, Any], kinds: Mapping[str, bool | str]) -> Trace:
+        """The rule for one kind of tensors, traced once."""
+        key = tuple(kinds.values())
+        if key not in self.traces:
+            config = {**group, **kinds}
+            maximize = bool(group["maximize"])
+            self.traces[key] = trace(
+                self.rule, config, maximize=maximize, unscale=self.unscale, formula=self.formula
+            )
+        return self.traces[key]
+
+    def _member(
+        self, p: Tensor, fresh: bool, traced: Trace, capturable: bool
+    ) -> tuple[Backend | None, Member]:
         """A tensor with what goes with it, and what has kernels for it; numbers kept for it lie there too."""
         state, gradient, part = self.owner.state[p], self.gradient, None
         if sharding.is_sharded(p):
-            part = sharding.Part(p, state, gradient, self.owner._cuts)
+            each = [s.key for s in traced.states if for_each_element(s, self.group)]
+            state.update({key: sharding.cut_like(state[key], p) for key in each})
+            in_order = len(each) < len(traced.states)
+            part = sharding.Part(p, state, gradient, self.owner._cuts, in_order)
             p, state, gradient = part.param, part.state, part.own_gradient
         rule = self.rule
-        keys, cells = tuple(s.key for s in self.trace.states), tuple(s.key for s, _ in self.trace.cells)
+        keys, cells = tuple(s.key for s in traced.states), tuple(s.key for s, _ in traced.cells)
         g = gradient(p)
         assert g is not None
         backend = _backend([p, g, *(state[k] for k in keys)])
@@ -169,7 +189,7 @@ class BoundGroup:
         for binding, state in zip(self.bindings, found, strict=True):
             if state == "staged":
                 binding.stage()
-        self.numbers = self._numbers(group, scale)
+        self.group, self.numbers = group, self._numbers(group, scale)
         return True
 
     def prepare_first(self, group: dict[str, Any], scale: Tensor | None) -> None:
@@ -187,8 +207,9 @@ class BoundGroup:
     def release(self) -> None:
         """Let go of the gradients' parts, so that dropping a gradient gives its memory back."""
         for part in self.parts:
-            part.grad = None
-            part.cuts.clear()
+            if self.rule.clears:
+                part.clear_gradient()
+            part.release()
 
     @property
     def captured(self) -> bool:
@@ -199,16 +220,31 @@ class BoundGroup:
         """The group's numbers; a tensor stays one only for a kernel that reads it where it is."""
         return self.numbers if binding.on_device else list(map(float, self.numbers))
 
-    def advance(self, group: dict[str, Any]) -> None:
-        """After the step, give the group's own numbers their new values; whole ones stay whole."""
-        if self.trace.running:
-            values = dict(zip(self.trace.hypers, map(float, self.numbers), strict=False))
-            new = {name: evaluate(expr, values) for name, expr in self.trace.running}
-            group.update({name: type(group[name])(value) for name, value in new.items()})
+    def advanced(self, of_model: Collection[str]) -> dict[str, float]:
+        """New values of the group's own numbers after the step, those of the model left out."""
+        return self._evaluated((n, e) for n, e in self.trace.running if n not in of_model)
+
+    def advanced_together(self, of_model: Collection[str]) -> dict[str, float]:
+        """New values of the model's numbers, from the sums over all groups."""
+        binding = self.bindings[0]
+        sums = {sum_name(i): float(x) for i, x in enumerate(binding.sums_here()[0])}
+        return self._evaluated(((n, e) for n, e in binding.program.running if n in of_model), sums)
+
+    def _evaluated(
+        self, new: Iterable[tuple[str, Expr]], sums: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Values in float64; whole numbers stay whole."""
+        values = dict(zip(self.trace.hypers, map(float, self.numbers), strict=False)) | dict(sums or {})
+        return {name: type(self.group[name])(evaluate(expr, values)) for name, expr in new}
 
     def _numbers(self, group: dict[str, Any], scale: Tensor | None) -> list[Any]:
         numbers = read_numbers(group, self.names)
         return numbers if scale is None else [*numbers, scale]
+
+
+def _nones(value: Any) -> Any:
+    """Which parts of a hyper-parameter are None."""
+    return tuple([part is None for part in value]) if isinstance(value, tuple) else value is None
 
 
 def _backend(tensors: list[Tensor]) -> Backend | None:

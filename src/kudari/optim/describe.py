@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ class Description:
         states: names of the states with default options.
         bytes_per_parameter: bytes that a float32 step reads and writes for each element.
         passes: tensors read and written in each pass over memory: ``p g m v / p m v``.
+        kinds: (tensors, passes, bytes) for each kind of tensors, where the rule tells them apart; the first
+            kind is the one that everything else here describes.
         differs: where the rule differs from the paper or from torch.
     """
 
@@ -38,6 +41,7 @@ class Description:
     states: tuple[str, ...]
     bytes_per_parameter: int
     passes: str
+    kinds: tuple[tuple[str, str, int], ...]
     differs: tuple[str, ...]
 
 
@@ -54,7 +58,7 @@ def program(rule: Rule, config: Mapping[str, Any] | None = None, dtype: Float = 
 
 def describe(rule: Rule, config: Mapping[str, Any] | None = None) -> Description:
     """Describe a rule, with its default options unless ``config`` says otherwise."""
-    config = {**defaults(rule), **(config or {})}
+    config = {**defaults(rule), **{k.name: k.about[0][0] for k in rule.kinds}, **(config or {})}
     traced = trace(rule, config)
     return Description(
         name=rule.name,
@@ -67,8 +71,18 @@ def describe(rule: Rule, config: Mapping[str, Any] | None = None) -> Description
         states=(*(["step"] if rule.counts else []), *(s.key for s in rule.active_states(config))),
         bytes_per_parameter=program(rule, config).bytes_per_parameter,
         passes=program(rule, config).plan(),
+        kinds=_kinds(rule, config),
         differs=rule.differs,
     )
+
+
+def _kinds(rule: Rule, config: Mapping[str, Any]) -> tuple[tuple[str, str, int], ...]:
+    rows = []
+    for values in itertools.product(*(k.about for k in rule.kinds)) if rule.kinds else ():
+        chosen = {k.name: value for k, (value, _) in zip(rule.kinds, values, strict=True)}
+        found = program(rule, {**config, **chosen})
+        rows.append(("; ".join(text for _, text in values), found.plan(), found.bytes_per_parameter))
+    return tuple(rows)
 
 
 def allowed(declared: Hyper | Option) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kudari.compile.extend import CLIP, DECAY, Extras
 from kudari.errors import ArgumentError
+from kudari.optim import sharding
 from kudari.optim.hypers import check_hyper
 from kudari.optim.optimizer import RuleOptimizer
 
@@ -88,7 +89,8 @@ def averaged(optimizer: RuleOptimizer) -> Iterator[None]:
 
     Args:
         optimizer: one that averages; see :func:`fuse`. It cannot step meanwhile. Buffers such as BatchNorm's
-            statistics are the model's own and stay.
+            statistics are the model's own and stay. Under ``fully_shard`` a forward pass without a backward
+            pass leaves its gathered weights standing: call ``model.reshard()`` after it.
 
     Raises:
         ArgumentError: the optimizer keeps no average.
@@ -111,14 +113,25 @@ def averaged(optimizer: RuleOptimizer) -> Iterator[None]:
             fix="Call kudari.optim.fuse(optimizer, ema_decay=0.999) before training.",
         )
     held: list[tuple[Tensor, Tensor]] = []
+    copied: list[tuple[Tensor, Tensor, Tensor]] = []
     try:
         for group in optimizer.param_groups:
             for p in group["params"]:
                 average = optimizer.state.get(p, {}).get("ema")
-                if average is not None:
+                if average is None:
+                    continue
+                if sharding.is_sharded(p):
+                    # FSDP gathers from the memory it knows; the state says meanwhile where its values are.
+                    copied.append((p, sharding.local(p).clone(), average))
+                    sharding.local(p).copy_(sharding.local(sharding.cut_like(average, p)))
+                    optimizer.state[p]["ema"] = p.detach()
+                else:
                     held.append((p, p.data))
                     p.data = average.to(p.dtype)
         yield
     finally:
         for p, own in held:
             p.data = own
+        for p, own, average in copied:
+            sharding.local(p).copy_(own)
+            optimizer.state[p]["ema"] = average

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kudari.compile.extend import CLIP, DECAY
@@ -79,6 +79,24 @@ def check(rule: Rule, group: Mapping[str, Any]) -> None:
             raise HyperError(f"{rule.name}: {message}")
 
 
+def check_shared(rule: Rule, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Check that what all groups must share is one number, frozen groups left out.
+
+    Raises:
+        HyperError: naming class, parameter and both values.
+    """
+    taking_part = [g for g in groups if rule.frozen is None or not rule.frozen(g)]
+    for name in rule.shared:
+        found = dict.fromkeys(float(g[name]) for g in taking_part)
+        if len(found) > 1:
+            first, second, *_ = found
+            raise HyperError(
+                f"{rule.name}: {name}={first!r} and {name}={second!r} are not allowed; expected one {name} "
+                "for all groups, or 0 to freeze one",
+                why="It scales an estimate that is made over all groups together.",
+            )
+
+
 def check_hyper(rule: Rule, declared: Hyper, value: Any) -> None:
     """Check one value; see :func:`check`."""
     if value is None and declared.optional:
@@ -88,6 +106,8 @@ def check_hyper(rule: Rule, declared: Hyper, value: Any) -> None:
         if not isinstance(value, (tuple, list)) or len(value) != size:
             raise _refuse(rule, declared.name, value, f"{size} numbers")
         for index, part in enumerate(value):
+            if part is None and declared.default[index] is None:
+                continue
             _check_number(rule, declared, f"{declared.name}[{index}]", part)
     else:
         _check_number(rule, declared, declared.name, value)

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from kudari.errors import CheckpointError, did_you_mean
-from kudari.optim import sharding
 
 if TYPE_CHECKING:
     from kudari.optim.optimizer import RuleOptimizer
@@ -108,7 +107,6 @@ def _take(param: Tensor, key: str, value: Any) -> Any:
         return copy.deepcopy(value)
     if key == "step":
         return value.detach().to(device="cpu", dtype=torch.float32, copy=True).reshape(())
-    value = sharding.cut_like(value.detach(), param)
     if not (value.is_floating_point() or value.is_complex()):
         return value.detach().to(device=param.device, copy=True)
     return value.detach().to(device=param.device, dtype=state_dtype(param.dtype), copy=True)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
-from kudari.compile.notation import Rule, State
+from kudari.compile.notation import Rule, Running, State
 from kudari.errors import UnsupportedError
 from kudari.optim import hypers, loading, sharding
 from kudari.optim.backends import BACKENDS
-from kudari.optim.binding import add_up_model_sums, dense_like, needs_others, real
+from kudari.optim.binding import add_up_model_sums, for_each_element, needs_others, real, state_like
 from kudari.optim.bound_group import BoundGroup
 from kudari.optim.gpu_binding import GpuBinding, capturing
 
@@ -42,6 +42,8 @@ class RuleOptimizer(torch.optim.Optimizer):
     _optional: ClassVar[tuple[str, ...]]
     _group_values: ClassVar[dict[str, Any]] = {}
     _couples: ClassVar[bool]
+    _model_numbers: ClassVar[frozenset[str]]
+    _slices: ClassVar[tuple[str, ...]]
     _step_supports_amp_scaling = True
     grad_scale: Tensor | None
     found_inf: Tensor | None
@@ -50,7 +52,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         values = dict(hypers.bind(self.rule, self._signature, (params, *args), kwargs))
         given = values.pop("params")
         hypers.check(self.rule, values)
-        values |= {r.name: r.start for r in self.rule.running} | self._group_values
+        values |= {r.name: _start(r, values) for r in self.rule.running} | self._group_values
         self._bound: dict[int, BoundGroup] = {}
         self._in_graphs: list[BoundGroup] = []
         self._entries: list[dict[str, Any]] = []
@@ -64,7 +66,13 @@ class RuleOptimizer(torch.optim.Optimizer):
             HyperError: a value of the group is outside its range; the optimizer is left as it was.
         """
         if isinstance(param_group, dict):
-            hypers.check(self.rule, {**self.defaults, **param_group})
+            values = {**self.defaults, **param_group}
+            hypers.check(self.rule, values)
+            hypers.check_shared(self.rule, [*self.param_groups, values])
+            for r in self.rule.running:
+                of_model = r.name in self._model_numbers and self.param_groups
+                start = self.param_groups[0][r.name] if of_model else _start(r, values)
+                param_group.setdefault(r.name, start)
         _add_param_group(self, param_group)
 
     def state_dict(self) -> dict[str, Any]:
@@ -113,15 +121,35 @@ class RuleOptimizer(torch.optim.Optimizer):
         ):
             self._forget(*self._bound)
         self._cuts.clear()
-        bound = [self._prepared(i, group, scale) for i, group in enumerate(self.param_groups)]
+        groups = list(enumerate(self.param_groups))
+        if self.rule.frozen is not None:
+            groups = self._not_frozen(groups, self.rule.frozen)
+        if self.rule.shared:
+            hypers.check_shared(self.rule, self.param_groups)
+        bound = [self._prepared(i, group, scale) for i, group in groups]
         self._refuse_graph(bound)
         if not _skip_on_device(bound, found):
             return loss
         _take(bound)
         if self.rule.running:
-            for part, group in zip(bound, self.param_groups, strict=True):
-                part.advance(group)
+            self._advance(bound)
         return loss
+
+    def _not_frozen(
+        self, groups: list[tuple[int, dict[str, Any]]], frozen: Callable[[Mapping[str, Any]], bool]
+    ) -> list[tuple[int, dict[str, Any]]]:
+        """The groups that move. Where none does and there is no state yet, tensors get theirs.
+
+        torch makes the places that a checkpoint is loaded into by a step with every lr at 0.
+        """
+        moving = [(i, group) for i, group in groups if not frozen(group)]
+        if not moving and not self.state:
+            with torch.no_grad():
+                for _, group in groups:
+                    for p in group["params"]:
+                        if p.grad is not None and p.numel():
+                            self.init_state(p, group, self.rule)
+        return moving
 
     def _tensors(self) -> Iterable[Tensor]:
         """Every parameter of every group."""
@@ -151,6 +179,16 @@ class RuleOptimizer(torch.optim.Optimizer):
             return False
         backends = {BACKENDS.get(p.device.type) for p in self._tensors()}
         return all(b is not None and b.on_device for b in backends)
+
+    def _advance(self, bound: list[BoundGroup]) -> None:
+        """Give the groups' own numbers their new values; those of the model are one for all groups."""
+        for part in bound:
+            part.group.update(part.advanced(self._model_numbers))
+        if self._model_numbers:
+            together = next((part for part in bound if part.bindings), None)
+            new = {} if together is None else together.advanced_together(self._model_numbers)
+            for group in self.param_groups:
+                group.update(new)
 
     def _prepared(self, index: int, group: dict[str, Any], scale: Tensor | None) -> BoundGroup:
         """The group bound to its tensors as they are now, gradients in place."""
@@ -213,28 +251,35 @@ class RuleOptimizer(torch.optim.Optimizer):
         fresh = True
         if rule.counts and state.get("step") is None:
             state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
-        for declared in rule.active_states(group):
+        values = {**group, **rule.kinds_of(p.ndim, group)}
+        for declared in rule.active_states(values):
             if state.get(declared.key) is not None:
                 fresh = False
                 continue
-            first = _first_value(declared, sharding.local(p), group)
-            state[declared.key] = first if declared.scalar else sharding.placed_like(first, p)
+            state[declared.key] = _first_value(rule, declared, p, group)
         return fresh
 
 
-def _first_value(declared: State, p: Tensor, group: Mapping[str, Any]) -> Tensor:
+def _start(declared: Running, values: Mapping[str, Any]) -> float:
+    """A group's own number before the first step."""
+    return float(values[declared.start]) if isinstance(declared.start, str) else declared.start
+
+
+def _first_value(rule: Rule, declared: State, p: Tensor, group: Mapping[str, Any]) -> Tensor:
     """A state as it is before the first step."""
     start = declared.init
     if isinstance(start, str):
         start = group.get(start, start)
     if declared.scalar:
         return torch.full((), float(start), dtype=torch.float64, device="cpu")
-    state = dense_like(p, loading.state_dtype(p.dtype)).zero_()
+    cut = for_each_element(declared, group)
+    part = sharding.local(p) if cut else p
+    state = state_like(rule, part, loading.state_dtype(p.dtype), declared, group).zero_()
     if start == "copy":
-        return state.copy_(p.detach())
-    if start != "zeros":
+        state.copy_(part.detach() if cut else sharding.whole(p).flatten()[:: int(group[declared.every])])
+    elif start != "zeros":
         real(state).fill_(float(start))  # of a complex tensor, both parts
-    return state
+    return sharding.placed_like(state, p) if cut else state
 
 
 def _without_dynamo(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kudari.compile.extend import CLIP, CLIP_EPS, Extras, extend
 from kudari.errors import UnsupportedError
+from kudari.optim import sharding
 from kudari.optim.binding import real
 from kudari.optim.bound_group import BoundGroup
 from kudari.optim.describe import program
@@ -29,7 +30,8 @@ class GradientRelease:
             the gradient is only after the whole backward pass.
 
     Raises:
-        UnsupportedError: the rule needs a sum over all gradients before anything moves.
+        UnsupportedError: the rule needs a sum over all gradients before anything moves, or a parameter is
+            sharded.
 
     Example:
         >>> import torch, kudari.optim
@@ -49,6 +51,7 @@ class GradientRelease:
     def __init__(self, optimizer: RuleOptimizer) -> None:
         for group in optimizer.param_groups:
             _refuse_model_sums(optimizer, group)
+            _refuse_sharded(optimizer, group)
         self._optimizer = optimizer
         self._bound: dict[Tensor, tuple[BoundGroup, dict[str, Any]]] = {}
         self._accumulating = False
@@ -151,6 +154,16 @@ class GradientRelease:
 
 def _square(g: Tensor) -> Tensor:
     return real(g.detach()).double().square().sum()
+
+
+def _refuse_sharded(optimizer: RuleOptimizer, group: dict[str, Any]) -> None:
+    for p in group["params"]:
+        if sharding.is_sharded(p):
+            raise UnsupportedError(
+                f"{optimizer.rule.name}: a parameter of shape {tuple(p.shape)} is sharded.",
+                why="Its gradient is ready only when the ranks have exchanged theirs.",
+                fix="Call optimizer.step() after the backward pass.",
+            )
 
 
 def _refuse_model_sums(optimizer: RuleOptimizer, group: dict[str, Any]) -> None:

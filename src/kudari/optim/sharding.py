@@ -80,6 +80,15 @@ def local(x: Tensor) -> Tensor:
     return waited
 
 
+@torch.no_grad()
+def whole(x: Tensor) -> Tensor:
+    """All of a tensor, gathered from the ranks; a plain tensor itself."""
+    if not is_sharded(x):
+        return x.detach()
+    found: Tensor = x.full_tensor()
+    return found.detach()
+
+
 def placed_like(part: Tensor, p: Tensor) -> Tensor:
     """The whole tensor of which a part lies on this rank, cut like the parameter; a plain one's is itself."""
     if not is_sharded(p):
@@ -103,7 +112,7 @@ def cut_like(value: Tensor, p: Tensor) -> Tensor:
         ``value`` itself where it is already so.
     """
     if not is_sharded(p) or value.shape != p.shape:
-        return value.full_tensor() if is_sharded(value) else value
+        return whole(value) if is_sharded(value) else value
     from torch.distributed.tensor import distribute_tensor
 
     mesh, placements = p.device_mesh, p.placements
@@ -111,7 +120,7 @@ def cut_like(value: Tensor, p: Tensor) -> Tensor:
         # Every rank cuts its own copy: nothing is sent.
         return distribute_tensor(value.detach(), mesh, placements, src_data_rank=None)
     if value.device_mesh != mesh:
-        return distribute_tensor(value.full_tensor(), mesh, placements, src_data_rank=None)
+        return distribute_tensor(whole(value), mesh, placements, src_data_rank=None)
     if value.placements == placements:
         return value
     with torch.no_grad():
@@ -172,6 +181,8 @@ class Part:
         states: its entry in ``optimizer.state``.
         gradient: what stands for the gradient of the whole.
         cuts: the optimizer's.
+        gathered: hold all of it in place of the part, for a rule that looks at rows or at the order of
+            elements: every rank gathers the tensors, takes the same step and keeps its part of the result.
         param: the part of the parameter.
         state: parts of the states, by name; the other values of the entry as they are.
         grad: the part of the gradient, held for one step.
@@ -181,29 +192,70 @@ class Part:
     states: dict[str, Any]
     gradient: Gradient
     cuts: Cuts
+    gathered: bool = False
     param: Tensor = field(init=False)
     state: dict[str, Any] = field(init=False)
     grad: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.param, self.state = local(self.whole), {}
+        if self.gathered:
+            self.param = torch.empty_like(self.param)
         self.refresh()
 
     @torch.no_grad()
     def refresh(self) -> bool:
         """Look at the tensors as they are now; False if they must be bound anew."""
-        for key, value in self.states.items():
-            self.state[key] = local(value) if isinstance(value, Tensor) else value
         g = self.gradient(self.whole)
-        self.grad = None if g is None else self.cuts.part(g, self.whole)
-        return local(self.whole) is self.param and g is not None and self.state.keys() == self.states.keys()
+        part = None if g is None else self.cuts.part(g, self.whole)
+        if self.gathered:
+            self._gather(part)
+        else:
+            self.grad = part
+            for key, value in self.states.items():
+                self.state[key] = local(value) if isinstance(value, Tensor) else value
+        same = self.gathered or local(self.whole) is self.param
+        return same and g is not None and self.state.keys() == self.states.keys()
+
+    def _gather(self, part: Tensor | None) -> None:
+        """Bring all parts together in tensors that stay the same ones, in new memory."""
+        param: Any = self.param
+        param.set_(whole(self.whole))
+        self.grad = None if part is None else whole(placed_like(part, self.whole))
+        for key, value in self.states.items():
+            if is_sharded(value):
+                held = self.state.setdefault(key, torch.empty_like(local(value)))
+                held.set_(whole(value))
+            else:
+                self.state[key] = value
+
+    @torch.no_grad()
+    def release(self) -> None:
+        """After a step, let go of the gradient and of what was gathered; this rank's part of it is kept."""
+        self.grad = None
+        self.cuts.clear()
+        if not self.gathered:
+            return
+        pairs = [(self.whole, self.param), *((x, self.state[k]) for k, x in self.states.items())]
+        for mine, held in pairs:
+            if is_sharded(mine):
+                local(mine).copy_(local(cut_like(held, mine)))
+                held.set_(torch.empty(0, dtype=held.dtype, device=held.device))
 
     def put_back(self) -> None:
         """Write states that were replaced in ``state`` to the optimizer's entry."""
         for key, value in self.state.items():
             old = self.states[key]
-            if isinstance(value, Tensor) and value is not local(old):
+            if not isinstance(value, Tensor) or (is_sharded(old) and self.gathered):
+                continue
+            if value is not local(old):
                 self.states[key] = placed_like(value, self.whole) if is_sharded(old) else value
+
+    def clear_gradient(self) -> None:
+        """Set a gradient to zero of which the step cleared only a copy."""
+        g = self.gradient(self.whole)
+        if g is not None and local(g) is not self.grad:
+            local(g).zero_()
 
     def own_gradient(self, _: Tensor) -> Tensor | None:
         """The part of the gradient, in the form that a binding asks for it."""

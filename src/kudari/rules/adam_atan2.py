@@ -32,7 +32,7 @@ def adam_atan2(
     v_t = ema(v, g**2, b2)
     m_hat = m_t / (1 - b1**t)
     v_hat = v_t / (1 - b2**t)
-    u = a * atan2(m_hat, b * sqrt(v_hat))
+    u = a * atan2(m_hat, sqrt(b**2 * v_hat))
     if cautious:
         u = agreeing(u, g, sign_of=m_t)
     return Step(p=(1 - lr * weight_decay) * p - lr * u, m=m_t, v=v_t)

@@ -23,11 +23,13 @@ class Exam:
         name: ``sick``, ``healthy`` or ``cured``.
         reported: slugs of unsuppressed errors and warnings, and of notes that are the finding itself.
         expected: what should have been reported.
+        beside: symptoms that were suppressed and notes of other findings; neither is an alarm.
     """
 
     name: str
     reported: tuple[str, ...]
     expected: tuple[str, ...]
+    beside: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -76,9 +78,11 @@ def check_finding(subject: str | Illness) -> tuple[Exam, ...]:
     sources = {"sick": illness.runs.sick, "cured": illness.runs.cured(), "healthy": illness.runs.healthy}
     exams = []
     for name, source in sources.items():
-        shown = run_source(source, f"{illness.slug} {name}").shown
-        reported = tuple(f.fault for f in shown if _counts(f, illness.slug))
-        exams.append(Exam(name, reported, (illness.slug,) if name == "sick" else ()))
+        found = run_source(source, f"{illness.slug} {name}").findings
+        counts = [f for f in found if f.suppressed_by is None and _counts(f, illness.slug)]
+        beside = tuple(sorted({f.fault for f in found if f not in counts}))
+        expected = (illness.slug,) if name == "sick" else ()
+        exams.append(Exam(name, tuple(f.fault for f in counts), expected, beside))
     return tuple(exams)
 
 

@@ -36,7 +36,7 @@ def choose_backward(model: nn.Module, loss: Tensor) -> Backward:
         and not torch.is_anomaly_enabled()
         and not any(_is_compiled(module) for module in model.modules())
     )
-    return _direct if plain and hasattr(_ENGINE, "run_backward") else _public
+    return _direct_unless_watched if plain and hasattr(_ENGINE, "run_backward") else _public
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -45,6 +45,14 @@ def _is_compiled(module: nn.Module) -> bool:
 
 def _public(loss: Tensor, gradient: Tensor) -> None:
     loss.backward(gradient)  # type: ignore[no-untyped-call]
+
+
+def _direct_unless_watched(loss: Tensor, gradient: Tensor) -> None:
+    # The doctor watches some steps of a run only, so this is asked at each.
+    if hasattr(torch.autograd.backward, "__wrapped__"):
+        _public(loss, gradient)
+    else:
+        _direct(loss, gradient)
 
 
 def _direct(loss: Tensor, gradient: Tensor) -> None:

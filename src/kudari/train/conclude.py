@@ -27,7 +27,9 @@ from kudari.train.update import decay_of, describe_optimizer, formula_of
 _TASKS: dict[str, Task] = {"classes": "classification", "values": "regression", "own": "other"}
 
 
-def conclude(s: Prepared, o: Options, folder: RunDir, stop: StopRequest) -> Run:
+def conclude(
+    s: Prepared, o: Options, folder: RunDir, stop: StopRequest, found: tuple[Diagnosis, ...] = ()
+) -> Run:
     """Write ``model.safetensors`` and ``facts.json``.
 
     After a failure there is no new ``model.safetensors``: the last good weights are in a checkpoint.
@@ -37,6 +39,7 @@ def conclude(s: Prepared, o: Options, folder: RunDir, stop: StopRequest) -> Run:
         o: its options.
         folder: where it is written.
         stop: ends the examination early.
+        found: what the doctor found.
     """
     values = dict(s.state.valid)
     if o.keep == "best" and s.state.best_model is not None and s.state.status != "failed":
@@ -47,7 +50,7 @@ def conclude(s: Prepared, o: Options, folder: RunDir, stop: StopRequest) -> Run:
     metrics = _final_metrics(s, values)
     message = _message(s, folder, stop)
     evaluation = _evaluation(s, precision_of(o, s.device), stop)
-    facts = _facts(s, o, folder, metrics, evaluation, message)
+    facts = _facts(s, o, folder, metrics, evaluation, _diagnoses(s, message, found))
     facts.write(folder.facts)
     return Run(
         dir=folder,
@@ -103,19 +106,21 @@ def _message(s: Prepared, folder: RunDir, stop: StopRequest) -> str:
     return f"{done} To go on from there: {again}." if saved else f"{done} Nothing was trained yet."
 
 
+def _diagnoses(s: Prepared, message: str, found: tuple[Diagnosis, ...]) -> tuple[Diagnosis, ...]:
+    failed = (Diagnosis("loss-not-finite", "error", message),) if s.state.status == "failed" else ()
+    return (*failed, *found)
+
+
 def _facts(
     s: Prepared,
     o: Options,
     folder: RunDir,
     metrics: Mapping[str, float],
     evaluation: Evaluation | None,
-    message: str,
+    diagnoses: tuple[Diagnosis, ...],
 ) -> Facts:
     state = s.state
     known = {choice.key for choice in s.about.recipe}
-    diagnoses: tuple[Diagnosis, ...] = ()
-    if state.status == "failed":
-        diagnoses = (Diagnosis("loss-not-finite", "error", message),)
     return Facts(
         name=folder.name,
         title=s.about.title or f"{type(s.model).__name__} trained with {s.loss.name}",

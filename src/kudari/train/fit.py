@@ -44,6 +44,7 @@ def fit(
     eval_every: int | None = None,
     save_every: int | None = None,
     keep_checkpoints: int = 2,
+    doctor: bool = True,
     progress: bool | Progress = True,
     about: About | None = None,
     config: Mapping[str, Any] | None = None,
@@ -90,6 +91,8 @@ def fit(
         eval_every: steps between validations; None means the end of each epoch, at most 100 times.
         save_every: steps between checkpoints; None means every 30 seconds. The end of a run is always saved.
         keep_checkpoints: how many of the newest stay; each also holds the best weights so far.
+        doctor: watch the first steps (:mod:`kudari.doctor`) and put what is wrong with data, labels, model
+            or loss into the report; numbers stay the same.
         progress: ``True`` for a bar (lines where standard error is no terminal), ``False`` for silence, or an
             object.
         about: what the record should say about data and purpose.

@@ -46,6 +46,7 @@ class Options:
     eval_every: int | None = None
     save_every: int | None = None
     keep_checkpoints: int = 2
+    doctor: bool = True
     progress: bool | Progress = True
     about: About | None = None
     config: Mapping[str, Any] | None = None
@@ -83,7 +84,7 @@ class Options:
 
     def describe(self, **resolved: Any) -> dict[str, Any]:
         """Return every option that shapes the run as plain values; the user's own objects by their repr."""
-        skipped = ("progress", "about", "config", "finish", "resume", "out")
+        skipped = ("doctor", "progress", "about", "config", "finish", "resume", "out")
         names = [f.name for f in dataclasses.fields(self) if f.name not in skipped]
         return {name: _plain(resolved.get(name, getattr(self, name))) for name in names}
 

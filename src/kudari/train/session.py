@@ -14,6 +14,7 @@ from kudari.train.checkpoint import Checkpoint, find_checkpoint, save_checkpoint
 from kudari.train.conclude import conclude
 from kudari.train.environment import choose_device
 from kudari.train.loop import Loop
+from kudari.train.observation import Observation, observed
 from kudari.train.options import Options, write_config
 from kudari.train.prepare import Prepared, precision_of, prepare
 from kudari.train.progress import Progress, make_progress
@@ -33,12 +34,15 @@ def run_session(model: nn.Module, train: Any, valid: Any, options: Options) -> R
     was_training = model.training
     with preserved_rng(device):
         try:
-            return _run(prepare(model.to(device), train, valid, options, device), options)
+            # What a resumed run does first is no beginning.
+            with observed(options.doctor and options.resume is None) as seen:
+                prepared = prepare(model.to(device), train, valid, options, device)
+                return _run(prepared, options, seen)
         finally:
             model.train(was_training)
 
 
-def _run(p: Prepared, o: Options) -> Run:
+def _run(p: Prepared, o: Options, seen: Observation) -> Run:
     folder = _folder(p, o)
     progress = make_progress(o.progress)
     for sentence in (*p.said, *_aloud(p)):
@@ -52,7 +56,7 @@ def _run(p: Prepared, o: Options) -> Run:
             _train(p, o, folder, progress, stop, log)
         finally:
             progress.close()
-        run = conclude(p, o, folder, stop)
+        run = conclude(p, o, folder, stop, seen.diagnoses)
     if o.finish is not None:
         o.finish(folder)
     if run.message:

@@ -217,14 +217,6 @@ def build_rate(spec: ScheduleSpec, optimizer: Optimizer, length: RunLength) -> t
     Raises:
         ArgumentError: where it is none of these, or a scheduler of another optimizer.
     """
-    if spec is None:
-        return FactorRate(optimizer, lambda step: 1.0), "constant"
-    if isinstance(spec, (str, schedules.Schedule)):
-        schedule = schedules.parse(spec)
-        bound = schedule.bind(
-            length.steps, steps_per_epoch=length.steps_per_epoch, batch_size=length.batch_size
-        )
-        return FactorRate(optimizer, bound), str(schedule)
     if isinstance(spec, LRScheduler):
         if spec.optimizer is not optimizer:
             raise ArgumentError(
@@ -233,13 +225,35 @@ def build_rate(spec: ScheduleSpec, optimizer: Optimizer, length: RunLength) -> t
                 fix="Pass that optimizer as optimizer=, or a schedule by name.",
             )
         return TorchRate(spec), type(spec).__name__
-    if not callable(spec):
+    factor, name = build_factor(spec, length)
+    return FactorRate(optimizer, factor), name
+
+
+def build_factor(spec: ScheduleSpec, length: RunLength) -> tuple[Callable[[int], float], str]:
+    """Return what the peak rate is multiplied by at every step, and its name.
+
+    Args:
+        spec: as for :func:`build_rate`, a torch LRScheduler excepted.
+        length: of the run.
+
+    Raises:
+        ArgumentError: where it is none of these.
+    """
+    if spec is None:
+        return lambda step: 1.0, "constant"
+    if isinstance(spec, (str, schedules.Schedule)):
+        schedule = schedules.parse(spec)
+        bound = schedule.bind(
+            length.steps, steps_per_epoch=length.steps_per_epoch, batch_size=length.batch_size
+        )
+        return bound, str(schedule)
+    if isinstance(spec, LRScheduler) or not callable(spec):
         raise ArgumentError(
             f"schedule is a {type(spec).__name__}.",
             fix="Pass 'warmup_cosine', a Schedule, a torch LRScheduler or factor(step, total_steps).",
         )
     own = cast(Callable[[int, int], float], spec)
-    return FactorRate(optimizer, lambda step: own(step, length.steps)), _name(spec)
+    return lambda step: own(step, length.steps), _name(spec)
 
 
 def _name(function: Any) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 from kudari.record import Choice
-
-Task = Literal["classification", "regression"]
+from kudari.tune.rates import CHEN, STARTS, YOU_LAMB, YOU_LARS, decay_rate, peak_rate
+from kudari.tune.situation import Hardware, Kind, Purpose, Situation, Task, look
 
 TARGET_STEPS = 1_500
 """Optimizer steps of a first run: an answer within seconds for small models, within minutes for pictures."""
@@ -17,65 +15,18 @@ TARGET_STEPS = 1_500
 EPOCHS_AT_LEAST, EPOCHS_AT_MOST = 10, 60
 BATCH_AT_MOST = 64
 
-SMALL_MODEL = 1_000_000
-"""Parameters below which the larger learning rate is used."""
-
-
-@dataclass(frozen=True)
-class _Situation:
-    """What the defaults depend on.
-
-    Attributes:
-        task: ``classification`` or ``regression``.
-        samples: training samples.
-        parameters: trainable parameters of the model.
-        optimizer: its name in lower case.
-        batch_size: samples in a batch, where the user chose it; None asks for advice.
-        accumulate: batches added up before each step.
-        picture_side: the shorter side in pixels where a cnn looks at pictures, else None.
-    """
-
-    task: Task
-    samples: int
-    parameters: int
-    optimizer: str = "adamw"
-    batch_size: int | None = None
-    accumulate: int = 1
-    picture_side: int | None = None
-
-
-@dataclass(frozen=True)
-class _Start:
-    """Where to begin with an optimizer; ``lr`` for models below and above ``SMALL_MODEL`` parameters."""
-
-    lr_small: float
-    lr_large: float
-    weight_decay: float
-    source: str
-    more: Mapping[str, str]
-
-
-_ADAM = (
-    "Kingma, Ba 2015, Adam, section 2.1: an Adam step is about lr in size, whatever the scale of the gradient"
-)
-_STARTS: Mapping[str, _Start] = {
-    "adamw": _Start(3e-3, 1e-3, 0.05, _ADAM, {}),
-    "adam": _Start(3e-3, 1e-3, 0.0, _ADAM, {}),
-    "lion": _Start(
-        5e-4, 2e-4, 0.3, "Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, section 5", {}
-    ),
-    "sgd": _Start(
-        0.1, 0.05, 5e-4, "He et al. 2016, Deep Residual Learning, section 3.4", {"momentum": "0.9"}
-    ),
-}
-
 
 def recipe(
     task: Task,
+    model: Any = None,
+    data: Any = None,
+    hardware: Hardware | None = None,
     *,
-    samples: int,
-    parameters: int,
-    optimizer: str = "adamw",
+    samples: int | None = None,
+    parameters: int | None = None,
+    optimizer: str | None = None,
+    purpose: Purpose = "training",
+    kind: Kind | None = None,
     batch_size: int | None = None,
     accumulate: int = 1,
     picture_side: int | None = None,
@@ -83,10 +34,15 @@ def recipe(
     """Return a default, with reason and source, for everything that decides how a run goes.
 
     Args:
-        task: ``classification`` or ``regression``.
-        samples: training samples, 1 or more.
-        parameters: trainable parameters of the model, 0 or more.
-        optimizer: name in lower case; an optimizer that is not known here keeps its own defaults.
+        task: ``classification``, ``regression`` or ``language`` (predicting the next token).
+        model: a module; its trainable parameters are counted and its kind is read from its layers.
+        data: a Bundle, ``(X, y)``, Dataset or DataLoader, whose samples are counted.
+        hardware: the machine; None takes memory to be plenty.
+        samples: training samples, 1 or more; in place of ``data``.
+        parameters: trainable parameters, 0 or more; in place of ``model``.
+        optimizer: name in lower case where it is decided; one that is not known here keeps its own defaults.
+        purpose: ``training`` from scratch, ``pretraining``, or ``finetuning``.
+        kind: ``mlp``, ``cnn``, ``recurrent`` or ``transformer``, where the model does not tell.
         batch_size: samples in a batch where it is decided already; 1 or more.
         accumulate: batches added up before each optimizer step, 1 or more.
         picture_side: the shorter side in pixels where a cnn looks at pictures; None leaves augmentation out.
@@ -95,28 +51,40 @@ def recipe(
         Choices in the order in which people read them. Keys are those of the configuration; values are
         written as they would be in it, so that they can be read back as YAML.
 
+    Raises:
+        ArgumentError: a word is unknown, or samples or parameters cannot be known.
+
     Example:
         >>> choices = {c.key: c.value for c in recipe("classification", samples=1437, parameters=9610)}
         >>> choices["batch_size"], choices["epochs"], choices["optimizer.lr"]
         ('64', '60', '0.003')
+        >>> large = {c.key: c.value for c in recipe("language", samples=10**6, parameters=125_000_000,
+        ...          purpose="pretraining", kind="transformer")}
+        >>> large["optimizer.lr"], large["optimizer.betas"], large["clip_norm"]
+        ('0.0006', '[0.9, 0.95]', '1.0')
     """
-    now = _Situation(task, samples, parameters, optimizer, batch_size, accumulate, picture_side)
+    given = {
+        "samples": samples, "parameters": parameters, "optimizer": optimizer, "purpose": purpose,
+        "kind": kind, "batch_size": batch_size, "accumulate": accumulate, "picture_side": picture_side,
+    }  # fmt: skip
+    now = look(task, model, data, hardware, given)
     batch = _batch_size(now)
+    chosen = _optimizer(now)
     return (
         *_augmentation(now),
         _loss(now),
         *_label_smoothing(now),
-        _optimizer(now),
-        *_hyper_parameters(now),
-        _decayed(now),
-        _schedule(),
+        chosen,
+        *_hyper_parameters(now, chosen.value),
+        _decayed(),
+        _schedule(now, chosen.value),
         batch,
         _epochs(now, int(batch.value)),
-        _clip_norm(),
+        _clip_norm(now),
     )
 
 
-def _augmentation(now: _Situation) -> tuple[Choice, ...]:
+def _augmentation(now: Situation) -> tuple[Choice, ...]:
     if now.picture_side is None:
         return ()
     shift = now.picture_side // 8 if now.picture_side >= 16 else 0
@@ -137,7 +105,9 @@ def _augmentation(now: _Situation) -> tuple[Choice, ...]:
     )
 
 
-def _loss(now: _Situation) -> Choice:
+def _loss(now: Situation) -> Choice:
+    if now.task == "language":
+        return Choice("loss.name", "cross_entropy", "It is the negative log-probability of the next token.")
     if now.task == "classification":
         return Choice("loss.name", "cross_entropy", "It is the negative log-probability of the right class.")
     return Choice(
@@ -145,8 +115,8 @@ def _loss(now: _Situation) -> Choice:
     )
 
 
-def _label_smoothing(now: _Situation) -> tuple[Choice, ...]:
-    if now.task == "regression":
+def _label_smoothing(now: Situation) -> tuple[Choice, ...]:
+    if now.task != "classification" or now.purpose == "pretraining":
         return ()
     return (
         Choice(
@@ -160,51 +130,86 @@ def _label_smoothing(now: _Situation) -> tuple[Choice, ...]:
     )
 
 
-def _optimizer(now: _Situation) -> Choice:
-    return Choice(
-        "optimizer.name",
-        now.optimizer,
+def _optimizer(now: Situation) -> Choice:
+    if now.optimizer is not None:
+        why, source = _OPTIMIZERS.get(now.optimizer, ("It was decided before the recipe was asked.", ""))
+        return Choice("optimizer.name", now.optimizer, why, source)
+    name = "adamw"
+    if now.large_batch:
+        name = "lars" if now.kind == "cnn" else "lamb"
+    elif now.little_memory:
+        name = "lion"
+    elif now.kind == "cnn" and now.purpose == "training" and now.samples >= 500_000:
+        name = "sgd"
+    return Choice("optimizer.name", name, *_OPTIMIZERS[name])
+
+
+_OPTIMIZERS = {
+    "adamw": (
         "Across tasks no optimizer beats a well-tuned Adam for long, and decoupled decay makes it easier "
         "to tune.",
         "Loshchilov, Hutter 2019, Decoupled Weight Decay Regularization; Schmidt et al. 2021, Descending "
         "through a Crowded Valley",
-    )
+    ),
+    "lion": (
+        "It keeps one average where Adam keeps two: 12 bytes a parameter with weights and gradients instead "
+        "of 16.",
+        CHEN,
+    ),
+    "lars": (
+        "In steps of thousands of pictures one rate for all layers makes some diverge; LARS scales each "
+        "layer's step by its weights.",
+        YOU_LARS,
+    ),
+    "lamb": (
+        "In steps of thousands of samples Adam needs each layer's step scaled by its weights, which is LAMB.",
+        YOU_LAMB,
+    ),
+    "sgd": (
+        "Convolutional networks trained long on many pictures end at least as well with momentum as Adam.",
+        "He et al. 2016, Deep Residual Learning; Wilson et al. 2017, The Marginal Value of Adaptive Gradient "
+        "Methods",
+    ),
+}
 
 
-def _hyper_parameters(now: _Situation) -> tuple[Choice, ...]:
-    start = _STARTS.get(now.optimizer)
-    if start is None:
+def _hyper_parameters(now: Situation, optimizer: str) -> tuple[Choice, ...]:
+    rate, decay = peak_rate(now, optimizer), decay_rate(now, optimizer)
+    if rate is None or decay is None:
         return ()
-    small = now.parameters < SMALL_MODEL
-    lr = start.lr_small if small else start.lr_large
-    size = (
-        f"a model of {now.parameters:,} parameters bears a large step"
-        if small
-        else "a large model needs smaller steps"
-    )
-    decay = (
+    why = (
         "Pulls weights towards zero a little at every step; small data sets need it more."
-        if start.weight_decay
-        else f"{now.optimizer} mixes decay into its moments, where it does little good; adamw does not."
+        if decay
+        else f"{optimizer} mixes decay into its moments, where it does little good; adamw does not."
     )
+    start = STARTS[optimizer]
     return (
-        Choice(
-            "optimizer.lr", f"{lr:g}", f"A peak that works widely for {now.optimizer}: {size}.", start.source
-        ),
+        Choice("optimizer.lr", f"{rate.lr:.3g}", rate.why, rate.source),
         Choice(
             "optimizer.weight_decay",
-            f"{start.weight_decay:g}",
-            decay,
+            f"{decay:g}",
+            why,
             "Loshchilov, Hutter 2019, Decoupled Weight Decay Regularization, section 2",
         ),
-        *(
-            Choice(f"optimizer.{key}", value, "Averages the gradient over about ten steps.", start.source)
-            for key, value in start.more.items()
+        *(Choice(f"optimizer.{key}", v, why, start.source) for key, (v, why) in start.more.items()),
+        *_betas(now, optimizer),
+    )
+
+
+def _betas(now: Situation, optimizer: str) -> tuple[Choice, ...]:
+    if now.purpose != "pretraining" or optimizer not in ("adamw", "adam"):
+        return ()
+    return (
+        Choice(
+            "optimizer.betas",
+            "[0.9, 0.95]",
+            "A shorter memory of squared gradients recovers sooner from a batch that was far off.",
+            "Brown et al. 2020, Language Models are Few-Shot Learners, appendix B",
         ),
     )
 
 
-def _decayed(now: _Situation) -> Choice:
+def _decayed() -> Choice:
     return Choice(
         "weight decay applies to",
         "weights, not biases and norms",
@@ -213,17 +218,36 @@ def _decayed(now: _Situation) -> Choice:
     )
 
 
-def _schedule() -> Choice:
-    return Choice(
-        "schedule",
-        "warmup_cosine",
-        "The learning rate rises at first, while moment estimates are still noise, and then falls along a "
-        "cosine so that the last steps settle.",
-        "Goyal et al. 2017, section 2.2; Loshchilov, Hutter 2017, SGDR, equation 5",
-    )
+def _schedule(now: Situation, optimizer: str) -> Choice:
+    if optimizer.startswith("schedulefree"):
+        return Choice(
+            "schedule",
+            "warmup_constant",
+            "It averages its weights in place of letting the rate fall; warm-up still pays.",
+            "Defazio et al. 2024, The Road Less Scheduled, section 4",
+        )
+    rises = "The learning rate rises at first, while moment estimates are still noise"
+    falls = "and then falls along a cosine so that the last steps settle."
+    source = "Goyal et al. 2017, section 2.2; Loshchilov, Hutter 2017, SGDR, equation 5"
+    if now.large_batch or now.purpose == "finetuning":
+        reason = (
+            "over 5 % of the run, because steps of large batches are few and long"
+            if now.large_batch
+            else "over 5 % of the run, so that a fresh head does not tear at a trained body"
+        )
+        return Choice("schedule", "warmup('5%') >> cosine(floor=0.1)", f"{rises}, {reason}, {falls}", source)
+    if now.purpose == "pretraining":
+        reason = "over 1 %, which is many steps of a long run"
+        return Choice(
+            "schedule",
+            "warmup('1%') >> cosine(floor=0.1)",
+            f"{rises}, {reason}, {falls} A tenth of the peak is left, with which training can go on.",
+            "Hoffmann et al. 2022, Training Compute-Optimal Large Language Models, section 3.1",
+        )
+    return Choice("schedule", "warmup_cosine", f"{rises}, {falls}", source)
 
 
-def _batch_size(now: _Situation) -> Choice:
+def _batch_size(now: Situation) -> Choice:
     if now.batch_size is not None:
         return Choice("batch_size", str(now.batch_size))
     wanted = max(1, min(BATCH_AT_MOST, now.samples // 16))
@@ -241,7 +265,14 @@ def _batch_size(now: _Situation) -> Choice:
     )
 
 
-def _epochs(now: _Situation, batch_size: int) -> Choice:
+def _epochs(now: Situation, batch_size: int) -> Choice:
+    if now.purpose == "pretraining":
+        return Choice(
+            "epochs",
+            "1",
+            "New text teaches more than text seen before.",
+            "Hoffmann et al. 2022, Training Compute-Optimal Large Language Models, section 3",
+        )
     steps = max(1, math.ceil(now.samples / batch_size / now.accumulate))
     wanted = math.ceil(TARGET_STEPS / steps)
     epochs = max(EPOCHS_AT_LEAST, min(EPOCHS_AT_MOST, wanted))
@@ -254,10 +285,18 @@ def _epochs(now: _Situation, batch_size: int) -> Choice:
     )
 
 
-def _clip_norm() -> Choice:
+def _clip_norm(now: Situation) -> Choice:
+    pascanu = "Pascanu, Mikolov, Bengio 2013, On the difficulty of training recurrent neural networks"
+    if now.kind in ("recurrent", "transformer") or now.purpose != "training":
+        return Choice(
+            "clip_norm",
+            "1.0",
+            "A rare batch with a gradient far longer than the others would undo many steps.",
+            pascanu if now.kind == "recurrent" else f"{pascanu}; Brown et al. 2020, appendix B",
+        )
     return Choice(
         "clip_norm",
         "null",
         "Feed-forward models with warm-up do not have exploding gradients; recurrent ones do, and take 1.",
-        "Pascanu, Mikolov, Bengio 2013, On the difficulty of training recurrent neural networks",
+        pascanu,
     )

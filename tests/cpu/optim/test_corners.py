@@ -180,7 +180,7 @@ def test_the_angle_is_within_2_ulp_all_around(dtype, wide):
     x = (y * ratio * rng.choice([-1, 1], n)).astype(narrow)
     true = np.arctan2(y.astype(wide), x.astype(wide))
     off = np.abs(angles(y, x, dtype).astype(wide) - true) / np.spacing(np.abs(true.astype(narrow)))
-    assert off.max() <= 2.0  # most seen over ten million points: 1.45 and 1.44
+    assert off.max() <= 2.0  # most seen over eight million points: 1.51 and 1.66
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -12,6 +12,7 @@ from tests.cpu.optim.cases import CASES
 ORACLES = {
     **oracle.ORACLES,
     "LAMB": WholeModel(oracle.lamb),
+    "Prodigy": WholeModel(oracle.prodigy),
     "LARS": oracle.lars,
     "StableAdamW": oracle.stable_adamw,
     "SophiaG": oracle.sophia_every_third,
@@ -34,6 +35,8 @@ EXACT = Bounds(float64=1e-12)
 ASKED = {
     "SophiaG": {"before_step": curve_g},
     "SophiaH": {"before_step": curve_h, "no_effect": ("probe",)},  # acts where estimates are made
+    # p - p0 is read after p has been rounded, and d grows by it.
+    "Prodigy": {"bounds": Bounds(float64=1e-12, float32=1e-3)},
     # The centered variance cancels.
     "RMSprop": {"bounds": Bounds(float64=1e-12, float32=5e-5)},
     # p moves towards z and against the gradient at once; either may be much larger than their sum.

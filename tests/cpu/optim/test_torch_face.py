@@ -26,7 +26,7 @@ def walk(optimizer, steps, first=0, dtype=torch.float32):
     return [p.detach().clone() for p in params]
 
 
-TORCHS = ["SGD", "Adam", "AdamW", "Adagrad", "Adadelta", "RMSprop", "NAdam", "RAdam", "Adamax"]
+TORCHS = ["SGD", "Adam", "AdamW", "Adagrad", "Adadelta", "RMSprop", "NAdam", "RAdam", "Adamax", "Adafactor"]
 
 
 @pytest.mark.parametrize("name", TORCHS)

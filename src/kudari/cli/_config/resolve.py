@@ -19,10 +19,8 @@ from kudari.errors import ConfigError
 from kudari.record import Choice
 from kudari.tune import recipe
 
-# Default optimizer of the recipe, and the model's arguments that a configuration may not set.
-OPTIMIZER = "adamw"
 CLIP_NORM = ("clip_norm",)  # the one key where null is a value
-SIZES = ("in_features", "out_features", "in_channels")
+SIZES = ("in_features", "out_features", "in_channels")  # arguments a configuration may not set
 
 
 @dataclass(frozen=True)
@@ -121,16 +119,17 @@ def resolve(loaded: Loaded, spec: Mapping[str, Any], seen: Seen) -> Resolved:
         the run.
     """
     config = loaded.config
-    optimizer = plain_name(config.optimizer.name or OPTIMIZER)
     advice = recipe(
         seen.task,
         samples=seen.samples,
         parameters=seen.parameters,
-        optimizer=optimizer,
+        optimizer=plain_name(config.optimizer.name) if config.optimizer.name else None,
+        kind=spec["name"],
         batch_size=config.batch_size,
         accumulate=config.accumulate,
         picture_side=min(seen.shape[-2:]) if spec["name"] == "cnn" else None,
     )
+    optimizer = next(choice.value for choice in advice if choice.key == "optimizer.name")
     values = values_of(config)
     choices = [
         _model_choice(loaded, spec, seen),

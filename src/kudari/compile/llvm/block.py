@@ -101,7 +101,7 @@ class Block:
         if item.op == "sign":
             return self._sign(args[0])
         if item.op == "atan2":
-            return atan2(self, args[0], args[1])
+            return atan2(self, args[0], args[1], right=item.args[1].op in ("sqrt", "abs"))
         raise CompileError(f"The CPU printer has no {item.op!r}.", fix="Use the eager backend for this rule.")
 
     def _sign(self, x: str) -> str:
@@ -125,6 +125,11 @@ class Block:
             )
         else:
             raw = self.emit(f"load {stored}, ptr {pointer}, align {align}")
+        return self.widen(dtype, raw)
+
+    def widen(self, dtype: Float, raw: str) -> str:
+        """A vector as it is stored, in the type of the arithmetic."""
+        stored = self.vector(TYPES[dtype])
         if TYPES[dtype] == self.base:
             return raw
         if dtype == "bf16":

@@ -10,58 +10,29 @@ or a tail, in one task or another, on one thread or another.
 from __future__ import annotations
 
 from kudari.compile.expression import Expr, walk
+from kudari.compile.llvm import rows
+from kudari.compile.llvm.between import print_between
 from kudari.compile.llvm.block import COMPARE, Block
 from kudari.compile.llvm.chunk import base_type, indent, print_chunk
+from kudari.compile.llvm.context import CONTEXT, load_address, load_count
 from kudari.compile.program import Program, sum_name
-
-# Fields of the context, in units of 8 bytes; pointers and counts. `next` has a cache line of its own.
-CONTEXT = {
-    "tensors": 0,  # number of tensors
-    "tasks": 1,  # number of tasks
-    "chunks": 2,  # i64[chunk_count][3]: tensor, first element, end
-    "task_ends": 3,  # i64[tasks]: end of each task's run of chunks
-    "slots": 4,  # i64[tensors][slots]: addresses
-    "scalars": 5,  # compute[tensors][scalars_per_tensor]
-    "hypers": 6,  # double[hypers], t left out
-    "counters": 7,  # i64[tensors]: address of each tensor's float32 step count
-    "fork": 8,  # address of GOMP_parallel, or of something with its signature
-    "chunk_count": 9,
-    "partials": 10,  # double[chunk_count][sums]: what each chunk has summed
-    "sums": 11,  # double[tensors][sums]
-    "sizes": 12,  # double[tensors]: number of elements
-    "first_pass": 13,
-    "end_pass": 14,  # passes first_pass <= k < end_pass are run
-    "cells": 15,  # i64[tensors][cells]: address of each number kept for a tensor, a float64
-    "next": 16,  # the next task to take
-}
-CONTEXT_WORDS = 24
-
-
-def _field(name: str) -> str:
-    """Load a count from the context."""
-    return (
-        f"  %{name}.p = getelementptr i64, ptr %context, i64 {CONTEXT[name]}\n"
-        f"  %{name} = load i64, ptr %{name}.p, align 8"
-    )
-
-
-def _pointer(name: str) -> str:
-    """Load an address from the context."""
-    return _field(name).replace(f"load i64, ptr %{name}.p", f"load ptr, ptr %{name}.p")
 
 
 def _worker(program: Program, number: int) -> str:
     """Take tasks until none is left; a slow thread takes fewer."""
     base = base_type(program)
+    more = rows.ARGUMENTS if program.by_rows else ""
     return f"""
 define internal void @worker{number}(ptr %context) #0 {{
 entry:
-{_field("tasks")}
-{_pointer("chunks")}
-{_pointer("task_ends")}
-{_pointer("slots")}
-{_pointer("scalars")}
-{_pointer("partials")}
+{load_count("tasks")}
+{load_address("chunks")}
+{load_address("task_ends")}
+{load_address("slots")}
+{load_address("scalars")}
+{load_address("partials")}
+{load_address("dims")}
+{load_address("column_at")}
   %next.p = getelementptr i64, ptr %context, i64 {CONTEXT["next"]}
   br label %take
 take:
@@ -95,7 +66,8 @@ chunks.loop:
   %my.scalars = getelementptr {base}, ptr %scalars, i64 %scalars.row
   %partials.row = mul i64 %c, {len(program.sums)}
   %my.partial = getelementptr double, ptr %partials, i64 %partials.row
-  call void @chunk{number}(ptr %my.slots, ptr %my.scalars, ptr %my.partial, i64 %start, i64 %stop)
+{rows.place(program)}
+  call void @chunk{number}(ptr %my.slots, ptr %my.scalars, ptr %my.partial, i64 %start, i64 %stop{more})
   %c.next = add i64 %c, 1
   %again = icmp slt i64 %c.next, %end
   br i1 %again, label %chunks.loop, label %take
@@ -108,7 +80,8 @@ def _combine(program: Program, number: int) -> str:
     """Add up the chunks of each tensor, in their order: the same bits for any number of threads."""
     part, sums = program.passes[number], len(program.sums)
     clear, add = [], []
-    for i in range(part.first_sum, part.first_sum + len(part.sums)):
+    whole = [i for i, s in enumerate(part.sums, part.first_sum) if s.scope in ("tensor", "model")]
+    for i in whole:
         clear += [f"%z{i} = getelementptr double, ptr %zero.row, i64 {i}", f"store double 0.0, ptr %z{i}"]
         add += [
             f"%a{i} = getelementptr double, ptr %from, i64 {i}",
@@ -121,11 +94,11 @@ def _combine(program: Program, number: int) -> str:
     return f"""
 define internal void @combine{number}(ptr %context) #0 {{
 entry:
-{_field("tensors")}
-{_field("chunk_count")}
-{_pointer("chunks")}
-{_pointer("partials")}
-{_pointer("sums")}
+{load_count("tensors")}
+{load_count("chunk_count")}
+{load_address("chunks")}
+{load_address("partials")}
+{load_address("sums")}
   %some = icmp sgt i64 %tensors, 0
   br i1 %some, label %clear, label %done
 clear:
@@ -188,6 +161,11 @@ def _numbers(program: Program, number: int, block: Block) -> None:
     if "numel" in inputs:
         pointer = block.emit("getelementptr double, ptr %sizes, i64 %k")
         known[inputs["numel"]] = block.emit(f"load double, ptr {pointer}, align 8")
+    for index, name in ((1, "rows"), (2, "columns")):
+        if name in inputs:
+            pointer = block.emit(f"getelementptr i64, ptr %dims.row, i64 {index}")
+            count = block.emit(f"load i64, ptr {pointer}, align 8")
+            known[inputs[name]] = block.emit(f"sitofp i64 {count} to double")
     if "t" in inputs:
         known[inputs["t"]] = "%t"
     values = block.compute(roots, known)
@@ -233,13 +211,14 @@ def _prologue(program: Program, number: int, declared: set[str]) -> str:
     return f"""
 define internal void @prologue{number}(ptr %context) #0 {{
 entry:
-{_field("tensors")}
-{_pointer("scalars")}
-{_pointer("hypers")}
-{_pointer("counters")}
-{_pointer("sums")}
-{_pointer("sizes")}
-{_pointer("cells")}
+{load_count("tensors")}
+{load_address("scalars")}
+{load_address("hypers")}
+{load_address("counters")}
+{load_address("sums")}
+{load_address("sizes")}
+{load_address("cells")}
+{load_address("dims")}
   %some = icmp sgt i64 %tensors, 0
   br i1 %some, label %each, label %done
 each:
@@ -249,6 +228,8 @@ each:
   %row = getelementptr {base}, ptr %scalars, i64 %offset
   %sums.offset = mul i64 %k, {len(program.sums)}
   %sums.row = getelementptr double, ptr %sums, i64 %sums.offset
+  %dims.offset = mul i64 %k, 3
+  %dims.row = getelementptr i64, ptr %dims, i64 %dims.offset
 {_count(program, number)}
   %same.t = fcmp oeq double %t, %before
   br i1 {shared}, label %copy, label %compute
@@ -270,7 +251,11 @@ done:
 
 def _stage(program: Program, number: int) -> str:
     """One pass of the entry: skip it if it is not asked for, else prologue, chunks, sums."""
-    combine = f"  call void @combine{number}(ptr %context)\n" if program.passes[number].sums else ""
+    part = program.passes[number]
+    combine = f"  call void @combine{number}(ptr %context)\n" if part.sums else ""
+    if any(s.scope == "column" for s in part.sums):
+        combine += f"  call void @fold{number}(ptr %context)\n"
+    vectors = f"  call void @vectors{number}(ptr %context)\n" if part.vectors else ""
     return f"""pass{number}:
   %late{number} = icmp sle i64 %first_pass, {number}
   %early{number} = icmp sgt i64 %end_pass, {number}
@@ -278,7 +263,7 @@ def _stage(program: Program, number: int) -> str:
   br i1 %asked{number}, label %go{number}, label %pass{number + 1}
 go{number}:
   call void @prologue{number}(ptr %context)
-  store i64 0, ptr %next.p, align 8
+{vectors}  store i64 0, ptr %next.p, align 8
   br i1 %many, label %fork{number}, label %alone{number}
 alone{number}:
   call void @worker{number}(ptr %context)
@@ -300,16 +285,18 @@ def print_llvm(program: Program, width: int) -> str:
     declared: set[str] = set()
     functions: list[str] = []
     for number, part in enumerate(program.passes):
-        functions += [print_chunk(program, number, width, declared), _worker(program, number)]
+        chunk = rows.print_chunk if program.by_rows else print_chunk
+        functions += [chunk(program, number, width, declared), _worker(program, number)]
+        functions += print_between(program, number, width, declared)
         functions += [_prologue(program, number, declared)]
         functions += [_combine(program, number)] if part.sums else []
     stages = "\n".join(_stage(program, number) for number in range(len(program.passes)))
     entry = f"""
 define void @kudari_step(ptr %context, i64 %threads) #0 {{
 entry:
-{_field("first_pass")}
-{_field("end_pass")}
-{_pointer("fork")}
+{load_count("first_pass")}
+{load_count("end_pass")}
+{load_address("fork")}
   %next.p = getelementptr i64, ptr %context, i64 {CONTEXT["next"]}
   %many = icmp sgt i64 %threads, 1
   %count = trunc i64 %threads to i32

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kudari.compile.expression import Expr, walk
-from kudari.compile.program import Float, Program, sum_name
+from kudari.compile.program import Float, Pass, Program, Slot, Sum, sum_name
 from kudari.errors import CompileError
 
 _TYPES = {"f64": "tl.float64", "f32": "tl.float32", "bf16": "tl.uint16", "f16": "tl.float16"}
+_SCOPES = ("tensor", "model")
 _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _INFIX = {"add": "+", "sub": "-", "mul": "*"}
 _CALLS = {
@@ -90,15 +91,35 @@ def print_triton(program: Program) -> str:
     """Print the kernels of a program as the text of a Python module.
 
     Raises:
-        CompileError: if the program has an operation or a storage type that the printer does not know.
+        CompileError: if the program has an operation, a kind of storage or of sum that the printer does not
+            know.
     """
-    unknown = sorted({s.dtype for s in program.slots} - set(_TYPES))
-    if unknown:
-        raise CompileError(f"The Triton printer cannot read tensors stored as {', '.join(unknown)}.")
+    _refuse_unknown(program)
     parts = [_HEADER.format(name=program.name)]
     for number in range(len(program.passes)):
         parts += [_print_numbers(program, number), _print_pass(program, number)]
     return "\n\n".join(parts)
+
+
+def _refuse_unknown(program: Program) -> None:
+    """Everything about a program must be understood, also what did not exist when this was written."""
+    for slot in program.slots:
+        # Rebuilt from what is printed, it is the same only if it has nothing else to it.
+        if slot.dtype not in _TYPES or slot != Slot(slot.name, slot.dtype):
+            raise _unknown(f"{slot.name!r} as it is stored ({slot})")
+    for part in program.passes:
+        for added in part.sums:
+            if added.scope not in _SCOPES or added != Sum(added.expr, added.scope):
+                raise _unknown(f"a sum over each {added.scope}")
+        if part != Pass(part.scalars, part.outputs, part.sums, part.first_sum):
+            raise _unknown("passes over rows, columns or some elements only")
+    known = (program.name, program.slots, program.hypers, program.passes, program.compute)
+    if program != Program(*known, program.cells, program.running):
+        raise _unknown("all that this rule's program has beside its passes")
+
+
+def _unknown(what: str) -> CompileError:
+    return CompileError(f"The Triton printer does not know {what}.")
 
 
 _HEADER = """# Printed by Kudari from the rule {name!r}.

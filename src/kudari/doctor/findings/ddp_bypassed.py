@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kudari.doctor.finding import Found, Illness, Manual, Skipped, Verdict
+from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import where
 from kudari.doctor.static.modes import read_ddp_bypassed
 
@@ -34,6 +34,26 @@ def judge(run: RunFacts) -> Verdict:
     ]
 
 
+_RUN = """\
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+torch.manual_seed(0)
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+net = torch.nn.Linear(4, 1)
+ddp = DistributedDataParallel(net)
+opt = torch.optim.SGD(ddp.parameters(), lr=0.1)
+for step in range(20):
+    x = torch.randn(16, 4)
+    loss = torch.nn.functional.mse_loss(ddp.module(x), x[:, :1])
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+with torch.no_grad():
+    ddp.module(torch.randn(16, 4))
+dist.destroy_process_group()
+"""
+
 ILLNESS = Illness(
     slug="ddp-bypassed",
     severity="error",
@@ -48,4 +68,7 @@ ILLNESS = Illness(
     ),
     judge=judge,
     read=read_ddp_bypassed,
+    runs=Runs(
+        _RUN, (("ddp.module(x)", "ddp(x)"),), _RUN.replace("ddp.module(x)", "ddp(x)").replace("SGD", "Adam")
+    ),
 )

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
-from kudari.doctor.judging import main_curve, median, subjects_of, where
+from kudari.doctor.judging import has_teacher, main_curve, median, subjects_of, where
 
 if TYPE_CHECKING:
     from kudari.doctor.track.run import RunFacts
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FIRST_STEPS = 20
 MEDIAN_RATIO, ONE_RATIO = 0.1, 0.5
+# A step that moves the weights by more than their own size left nothing of what was initialised.
+BLOWN_RATIO = 1.0
 SINGULAR = ("log", "sqrt", "division", "power", "input")
 
 
@@ -30,7 +32,7 @@ def judge(run: RunFacts) -> Verdict:
         else []
     )
     early = [(s, v) for s, v in early if not math.isnan(v)]
-    if len(early) < 5:
+    if len(early) < (2 if run.health.bad_loss is not None else 5):
         return Skipped("the size of the first updates was not measured")
     ratios = [v for _, v in early]
     if median(ratios) <= MEDIAN_RATIO and max(ratios) <= ONE_RATIO:
@@ -47,9 +49,12 @@ def judge(run: RunFacts) -> Verdict:
     stuck = peak > 3 * abs(first) + 3 and min(after_peak, default=peak) > 0.9 * peak
     if not (diverged or end >= first or stuck):
         return []
+    if not diverged and has_teacher(run, curve):
+        return []  # a loss against a teacher may start at its minimum
     if not diverged and abs(end - first) < 1e-3 * abs(first):
         return []  # a loss that cannot move, whatever the rate
     start = next(s for s, v in early if v > MEDIAN_RATIO)
+    blown = next((s for s, v in early if v > BLOWN_RATIO), None)
     rate = r.hyper.get("lr")
     return [
         Found(
@@ -62,6 +67,7 @@ def judge(run: RunFacts) -> Verdict:
                 "first_step": start,
                 "update_ratio": median(ratios),
                 "largest_ratio": max(ratios),
+                "blown_step": blown,
                 "first_loss": first,
                 "last_loss": end,
                 "lr": rate,

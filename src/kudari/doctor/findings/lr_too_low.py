@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MIN_STEPS = 50
 TINY_RATIO = 1e-5
 MOVED = 0.02
+VANISHING = 1e-3
 
 
 def judge(run: RunFacts) -> Verdict:
@@ -33,6 +34,9 @@ def judge(run: RunFacts) -> Verdict:
         return []
     if any(root.loaded for root in run.trained_roots()) or size == 0:
         return []
+    depth = run.health.depth_ratio.get(r.key)
+    if depth and median(depth) < VANISHING:
+        return []  # most layers hardly move because no gradient reaches them
     rate = r.hyper.get("lr")
     return [
         Found(

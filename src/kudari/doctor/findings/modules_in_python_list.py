@@ -27,8 +27,8 @@ def judge(run: RunFacts) -> Verdict:
     for root in run.roots.roots:
         lost = [
             (path, e["name"])
-            for e in run.unheld.values()
-            if e["root"] is root and e["count"] >= MIN_BACKWARDS and not e["moved"]
+            for e in run.unheld_to_the_end()
+            if e["root"] is root and e["count"] >= MIN_BACKWARDS
             for path in root.hung
             if e["name"].startswith(path)
         ]

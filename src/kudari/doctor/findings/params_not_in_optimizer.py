@@ -22,9 +22,9 @@ def judge(run: RunFacts) -> Verdict:
     if not roots or not stepped(run, MIN_BACKWARDS):
         return Skipped("no model was trained for 10 steps")
     outside = defaultdict(list)
-    for entry in run.unheld.values():
+    for entry in run.unheld_to_the_end():
         root = entry["root"]
-        if root is None or root not in roots or entry["count"] < MIN_BACKWARDS or entry["moved"]:
+        if root is None or root not in roots or entry["count"] < MIN_BACKWARDS:
             continue
         if any(entry["name"].startswith(path) for path in root.hung):
             continue  # modules-in-python-list names these

@@ -26,14 +26,21 @@ def judge(run: RunFacts) -> Verdict:
         if not seen or not passes or len(seen) < MIN_ROWS:
             continue
         looked = True
-        shares = [p.rows_seen / p.rows_hashed for p in passes]
-        partly = [p for p, share in zip(passes, shares, strict=True) if LOW <= share < HIGH]
+        # What training draws later counts too: a set may be part of the training data from the start. But
+        # rows that are trained on only after they were judged by (online learning) are no overlap.
+        then = [p.rows_seen / p.rows_hashed for p in passes]
+        last = [len(p.row_keys & seen) / max(1, len(p.row_keys)) for p in passes]
+        shares = list(zip(passes, then, last, strict=True))
+        partly = [p for p, before, after in shares if before >= LOW and after < HIGH]
         inside = [
             p
-            for p, share in zip(passes, shares, strict=True)
-            if share >= HIGH and len(p.row_keys) < SUBSET * len(seen) and len(p.row_keys) >= MIN_ROWS
+            for p, before, after in shares
+            if before >= LOW
+            and after >= HIGH
+            and len(p.row_keys) < SUBSET * len(seen)
+            and len(p.row_keys) >= MIN_ROWS
         ]
-        disjoint = any(share < LOW for share in shares)
+        disjoint = any(after < LOW for after in last)
         wrong = (
             partly
             if len(partly) >= MIN_PASSES
@@ -43,7 +50,8 @@ def judge(run: RunFacts) -> Verdict:
         )
         if not wrong:
             continue
-        share = wrong[-1].rows_seen / wrong[-1].rows_hashed
+        rows = len(wrong[-1].row_keys)
+        share = len(wrong[-1].row_keys & seen) / rows
         found.append(
             Found(
                 f"{100 * share:.0f} % of the rows {root.kind} is evaluated on were seen in training",
@@ -52,10 +60,10 @@ def judge(run: RunFacts) -> Verdict:
                     "count": len(wrong),
                     "first_step": wrong[0].tick,
                     "share": share,
-                    "rows": wrong[-1].rows_hashed,
+                    "rows": rows,
                     "training_rows": len(seen),
                 },
-                label=f"{wrong[-1].rows_seen} of {wrong[-1].rows_hashed} rows are training rows",
+                label=f"{round(share * rows)} of {rows} rows are training rows",
                 subjects=frozenset([root.key]),
             )
         )

@@ -84,7 +84,7 @@ def _backward(patcher: Patcher, stream: Stream) -> None:
     def wrap(original: Any) -> Any:
         @functools.wraps(original)
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            if stream.quiet or stream.in_backward:
+            if stream.quiet or stream.in_backward or stream.is_over():
                 return original(tensors, *args, **kwargs)
             event = Backward(tensors, user_site(), stream.tick, bool(stream.in_step), kwargs.get("inputs"))
             stream.emit("backward_begins", event, tensors)

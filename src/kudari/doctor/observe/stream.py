@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 EVENTS = (
@@ -30,6 +31,7 @@ class Stream:
         in_step: the optimizers whose ``step`` is on the stack.
         every: steps between samples after the first 20.
         failures: what went wrong in the doctor itself.
+        spent: seconds inside the trackers.
     """
 
     def __init__(self, every: int = 25) -> None:
@@ -40,7 +42,22 @@ class Stream:
         self.in_backward = 0
         self.in_step: list[Any] = []
         self.failures: list[str] = []
+        self.spent = 0.0
+        self._end: tuple[int, Callable[[], None]] | None = None
+        self._first: tuple[float, float] | None = None
+        self._last = (0.0, 0.0)
         self.listeners: dict[str, tuple[Callable[..., None], ...]] = dict.fromkeys(EVENTS, ())
+
+    def ends_at(self, steps: int, close: Callable[[], None]) -> None:
+        """Call ``close`` at the first backward after so many steps, where no hook of a step is running."""
+        self._end = steps, close
+
+    def is_over(self) -> bool:
+        """True from the moment the watching has ended; closes it."""
+        if self._end is None or self.tick < self._end[0]:
+            return False
+        self._end[1]()
+        return True
 
     def subscribe(self, listener: object) -> None:
         """Connect every method of ``listener`` that is named like an event."""
@@ -53,6 +70,7 @@ class Stream:
         """Tell every listener, unless the doctor itself is at work."""
         if self.quiet:
             return
+        began = perf_counter()
         for listener in self.listeners[event]:
             try:
                 listener(*args)
@@ -60,14 +78,18 @@ class Stream:
                 raise
             except Exception as error:
                 self.fails(listener, error)
+        self.spent += perf_counter() - began
 
     def guard(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a tracker; what goes wrong in it must not reach the script."""
+        began = perf_counter()
         try:
             return function(*args)
         except Exception as error:
             self.fails(function, error)
             return None
+        finally:
+            self.spent += perf_counter() - began
 
     def fails(self, function: Callable[..., Any], error: Exception) -> None:
         """Remember a failure of the doctor itself; the report shows it."""
@@ -79,5 +101,14 @@ class Stream:
     def advance(self, steps: int) -> None:
         """Move the clock to ``steps`` optimizer steps."""
         if steps > self.tick:
+            self._last = perf_counter(), self.spent
+            self._first = self._first or self._last
             self.tick = steps
             self.sampled = steps < FIRST_SAMPLED_STEPS or steps % self.every == 0
+
+    def cost(self) -> float | None:
+        """Time of the training loop with the doctor over its time without; None for a single step."""
+        if self._first is None or self._last[0] <= self._first[0]:
+            return None
+        total, own = self._last[0] - self._first[0], self._last[1] - self._first[1]
+        return total / (total - own) if total > own else None

@@ -198,6 +198,9 @@ def wipes_elsewhere(reading: Reading) -> bool:
     for node in reading.nodes:
         if isinstance(node, ast.Attribute) and node.attr == "grad" and isinstance(node.ctx, ast.Store):
             return True
+        held = method_call(node, "zero_", "fill_", "mul_")
+        if isinstance(held, ast.Attribute) and held.attr in ("grad", "data"):
+            return True
         if isinstance(node, ast.Call):
             name = (reading.called(node) or "").split(".")[-1]
             if any(word in name for word in _WIPING_HELPERS) and name != "zero_grad":

@@ -35,6 +35,9 @@ _CANONICAL = (
     ("torch.cuda.amp.", "torch.amp."),
 )
 
+_MARKS = (ast.expr_context, ast.operator, ast.cmpop, ast.boolop, ast.unaryop)
+_ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.NamedExpr)
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.While | ast.AsyncFor
 
@@ -70,12 +73,20 @@ class Reading:
         self._index()
 
     def _index(self) -> None:
-        queue: list[ast.AST] = [self.tree]
+        queue, parents = self.nodes, self.parents
+        queue.append(self.tree)
         for node in queue:
-            self.nodes.append(node)
-            for child in ast.iter_child_nodes(node):
-                self.parents[child] = node
-                queue.append(child)
+            # Operators and contexts are shared objects without a place of their own.
+            for field_name in node._fields:
+                value = getattr(node, field_name, None)
+                if value.__class__ is list:
+                    for child in value:
+                        if isinstance(child, ast.AST) and not isinstance(child, _MARKS):
+                            parents[child] = node
+                            queue.append(child)
+                elif isinstance(value, ast.AST) and not isinstance(value, _MARKS):
+                    parents[value] = node
+                    queue.append(value)
             if isinstance(node, ast.Import):
                 for name in node.names:
                     head = name.name.split(".")[0]
@@ -179,12 +190,24 @@ class Reading:
             for item in node.body:
                 if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     facts.methods[item.name] = item
-                    for inner in ast.walk(item):
-                        for target, value in assignments(inner):
-                            if isinstance(target, ast.Attribute) and is_name(target.value, "self"):
-                                facts.attributes.setdefault(target.attr, []).append(value)
             found[node.name] = facts
+        if found:
+            self._read_attributes(found)
         return found
+
+    def _read_attributes(self, classes: dict[str, ClassFacts]) -> None:
+        methods = {item: facts for facts in classes.values() for item in facts.methods.values()}
+        for node in self.assigned:
+            for target, value in assignments(node):
+                if isinstance(target, ast.Attribute) and is_name(target.value, "self"):
+                    owners = (methods[n] for n in self.up(node) if isinstance(n, Function) and n in methods)
+                    for facts in owners:
+                        facts.attributes.setdefault(target.attr, []).append(value)
+
+    @cached_property
+    def assigned(self) -> list[ast.AST]:
+        """Every assignment of the file."""
+        return [n for n in self.nodes if isinstance(n, _ASSIGNMENTS)]
 
     def derives(self, facts: ClassFacts, bases: tuple[str, ...], depth: int = 6) -> bool:
         """True when a class derives from one of ``bases``, through classes of this file."""
@@ -207,7 +230,7 @@ class Reading:
     def bindings(self) -> dict[tuple[ast.AST, str], list[ast.expr]]:
         """Values bound to plain names, by scope and name."""
         found: dict[tuple[ast.AST, str], list[ast.expr]] = {}
-        for node in self.nodes:
+        for node in self.assigned:
             for target, value in assignments(node):
                 if isinstance(target, ast.Name):
                     found.setdefault((self.scope_of(node), target.id), []).append(value)

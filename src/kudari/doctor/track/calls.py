@@ -70,10 +70,9 @@ class Root:
         self.key = id(module)
         self.kind = type(module).__name__
         inner = list(module.modules())
-        self.names = {id(p): (name, weakref.ref(p)) for name, p in module.named_parameters()}
-        self.shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
-        self.children = {name: {id(p) for p in child.parameters()} for name, child in module.named_children()}
-        self.owner = {id(p): id(m) for m in inner for p in m._parameters.values() if p is not None}
+        self.names: dict[int, tuple[str, weakref.ref[Any]]] = {}
+        self.owner: dict[int, int] = {}
+        self.name_parameters(module)
         self.layer_names = {id(m): name for name, m in module.named_modules()}
         self.drops = [m for m in inner if isinstance(m, DROPOUTS) and m.p > 0]
         self.norms = [m for m in inner if isinstance(m, NORMS) and getattr(m, "track_running_stats", False)]
@@ -115,14 +114,22 @@ class Root:
         self.ddp_calls = 0
         self.bare_calls = Hits()
         self.bare_site: Site | None = None
-        self.kept: Any = None
+        self.kept: dict[int | str, Any] = {}
         self.mixing: dict[str, float] | None = None
         self.mixing_why = "the model was not probed"
         self.leak: dict[str, float] | None = None
         self.leak_why = "no sequence of token ids was seen"
         self.shifted_targets = Hits()
+        self.shifted_input: int | str | None = None
         self.hung: dict[str, Any] = {}
         self.mode_switches: list[tuple[int, bool]] = []
+
+    def name_parameters(self, module: nn.Module) -> None:
+        """Names and owners of the parameters as they are now; forward may make layers, too."""
+        self.names.update({id(p): (name, weakref.ref(p)) for name, p in module.named_parameters()})
+        self.owner.update(
+            {id(p): id(m) for m in module.modules() for p in m._parameters.values() if p is not None}
+        )
 
 
 class Probe:

@@ -14,7 +14,7 @@ from torch import nn
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.places import Site
 from kudari.doctor.track.calls import Call, Root
-from kudari.doctor.track.probes import probe_root
+from kudari.doctor.track.probes import probe_root, token_ids
 from kudari.doctor.track.roots import RootTracker
 
 MAX_ROWS = 200_000
@@ -23,6 +23,7 @@ MAX_COLUMNS = 256
 QUIET_CALLS = 12
 MAX_HASHED_CALLS = 4000
 PROBE_AT_CALL = 3
+MOST_ROWS = 0.7
 
 
 class LoaderRecord:
@@ -52,6 +53,7 @@ class DataTracker:
         self.rows: dict[int, set[int]] = {}
         self.fresh_calls: dict[int, int] = {}
         self.hashed_calls: dict[int, int] = {}
+        self.rows_given: dict[int, int] = {}
         self.constants: dict[int, Any] = {}
         self.loaders: dict[int, LoaderRecord] = {}
         self.samplers: dict[int, SamplerRecord] = {}
@@ -85,23 +87,24 @@ class DataTracker:
                 self.recent_outputs.clear()
             self.recent_outputs[result.data_ptr()] = (root, call.tick, weakref.ref(result))
         if call.grad and call.training and root.calls <= 40:
-            self._note_ids(root, x)
-            if self.probing and root.kept is None:
-                root.kept = x.detach()
+            self._note_ids(root, args, kwargs)
             if self.probing and root.grad_calls == PROBE_AT_CALL and root.training_calls:
                 self._probe(root, args, kwargs)
         self._overlap(call, root, x)
 
-    def _note_ids(self, root: Root, x: Any) -> None:
-        if x.is_floating_point() or x.dim() != 2:
-            return
+    def _note_ids(self, root: Root, args: Any, kwargs: dict[str, Any]) -> None:
+        root.kept = token_ids(args, kwargs)
         module = root.ref()
-        if module is None:
+        if module is None or not root.kept:
             return
+        x = next(iter(root.kept.values()))
         padding = [m.padding_idx for m in module.modules() if isinstance(m, nn.Embedding)]
         known = next((p for p in padding if p is not None), None)
-        self.roots.last_ids = (tuple(x.shape), known)
-        root.kept = x.detach()
+        self.stream.quiet += 1
+        try:
+            self.roots.last_ids = (tuple(x.shape), known, tail_of(x) if known is None else None)
+        finally:
+            self.stream.quiet -= 1
 
     def _probe(self, root: Root, args: Any, kwargs: dict[str, Any]) -> None:
         module = root.ref()
@@ -111,10 +114,16 @@ class DataTracker:
                 probe_root(root, module, args, kwargs)
             finally:
                 self.stream.quiet -= 1
-        if root.kept is not None and root.kept.is_floating_point():
-            root.kept = None
+
+    def epochs_by_rows(self) -> int:
+        """How often the training rows were gone through where no loader says it; 0 where nobody knows."""
+        return max(
+            (round(n / len(self.rows[k])) for k, n in self.rows_given.items() if self.rows.get(k)), default=0
+        )
 
     def _overlap(self, call: Call, root: Root, x: Any) -> None:
+        if call.grad and call.training and x.dim() > 1:
+            self.rows_given[root.key] = self.rows_given.get(root.key, 0) + x.shape[0]
         if x.device.type != "cpu" or x.dim() < 2 or x.numel() == 0 or x.shape[0] * x[0].numel() < 2:
             return
         key = root.key
@@ -238,6 +247,15 @@ class DataTracker:
                 "unexpected": [k for k in given if k not in own][:3],
             }
         )
+
+
+def tail_of(rows: Any) -> int | None:
+    """The value that ends most rows at least twice in a row, as padding does; None where there is none."""
+    if rows.dim() != 2 or rows.shape[1] < 3:
+        return None
+    value = int(rows[:, -1].mode().values)
+    twice = (rows[:, -2:] == value).all(1)
+    return value if float(twice.float().mean()) >= MOST_ROWS else None
 
 
 def _nested(dataset: Any, depth: int = 4) -> list[Any]:

@@ -13,11 +13,14 @@ from kudari.doctor.places import Site
 from kudari.doctor.track.backwards import Backward
 from kudari.doctor.track.calls import Root
 from kudari.doctor.track.counting import Hits
+from kudari.doctor.track.probes import token_ids
 from kudari.doctor.track.roots import RootTracker
 
 LOOKED_FIRST = 20
 LOOKED_EVERY = 25
 MAX_SITES = 200
+MIN_LENGTH = 4
+SAME_IDS = 0.9
 SOFTMAXES = ("SoftmaxBackward0", "LogSoftmaxBackward0")
 PAIRWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 # Hand-written broadcasts: what feeds the reduction.
@@ -163,13 +166,14 @@ class LossTracker:
         ids = self.roots.last_ids
         if ids is None:
             return
-        shape, padding = ids
-        if len(shape) != 2 or padding is None or ignore_index == padding:
-            return
+        shape, padding, tail_value = ids
         rows = y.detach()
         if rows.dim() == 1 and rows.shape[0] == shape[0] * shape[1]:
             rows = rows.reshape(shape)
         if rows.dim() != 2 or rows.shape[1] < 3:
+            return
+        padding = tail_value if padding is None else padding
+        if padding is None or ignore_index == padding:
             return
         pad = rows == padding
         share = float(pad.float().mean())
@@ -180,16 +184,17 @@ class LossTracker:
             r.padding.hit(self.stream.tick, share=round(share, 3), value=padding)
 
     def _look_shift(self, r: LossSite, x: Any, y: Any) -> None:
-        root = self.roots.last_root
-        if root is None or root.kept is None:
+        # Inside forward the tokens are those of the call under way, else those of the last call.
+        call = self.roots.current
+        root = call.root if call is not None else self.roots.last_root
+        if root is None:
             return
-        tokens = root.kept
-        if tokens.dim() != 2 or y.numel() != tokens.numel() or tokens.shape[1] < 4:
-            return
-        targets = y.detach().reshape(tokens.shape)
-        same = (targets[:, :-1] == tokens[:, 1:]).float().mean()
-        if float(same) >= 0.9:
-            root.shifted_targets.hit(self.stream.tick)
+        tokens = token_ids(*call.chain[:2]) if call is not None and call.chain else root.kept
+        for name, ids in tokens.items():
+            if is_next_token(ids, y.detach()):
+                root.shifted_targets.hit(self.stream.tick)
+                root.shifted_input = name
+                return
 
     def _look_one_class(self, r: LossSite, node: Any, x: Any) -> None:
         if type(node).__name__ in SOFTMAXES:
@@ -309,6 +314,15 @@ class LossTracker:
         if current is not None and current.repeated:
             return
         self.dropout_in_eval.setdefault(site, Hits()).hit(self.stream.tick, p=p, model=call.root.key)
+
+
+def is_next_token(ids: Any, targets: Any) -> bool:
+    """True where targets are the ids shifted by one, with or without the position that has no successor."""
+    rows, length = ids.shape
+    if length < MIN_LENGTH or targets.numel() not in (rows * length, rows * (length - 1)):
+        return False
+    ahead = targets.reshape(rows, -1)[:, : length - 1]
+    return bool((ahead == ids[:, 1:]).float().mean() >= SAME_IDS)
 
 
 def _columns(node: Any) -> int | None:

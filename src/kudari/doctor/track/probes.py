@@ -43,26 +43,53 @@ def untouched_randomness() -> Iterator[None]:
                 numpy.random.set_state(numpy_state)
 
 
+def token_ids(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Any]:
+    """Arguments that may be sequences of token ids, (batch, length) of integers, by position or name."""
+    named: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    return {
+        name: x.detach()
+        for name, x in named
+        if isinstance(x, torch.Tensor) and x.dim() == 2 and x.dtype in (torch.int32, torch.int64)
+    }
+
+
 def probe_root(root: Root, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Run the probes on a copy of a model and write what they saw into its record.
 
     Any failure of the copied model means "not applicable": the probe changes the number of rows.
     """
-    x = args[0] if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor) else None
-    if x is None or x.dim() < 2 or x.shape[0] < PROBE_ROWS + 1 or x.device.type != "cpu":
-        root.mixing_why = root.leak_why = "the input is not one batch tensor of 8 or more rows on the CPU"
-        return
     if sum(p.numel() for p in module.parameters()) > MAX_PARAMETERS:
         root.mixing_why = root.leak_why = "the model is too large to copy"
         return
-    try:
-        with torch.no_grad(), untouched_randomness():
-            twin = copy.deepcopy(module).eval()
-            _mixing(root, twin, x[:PROBE_ROWS].detach().clone())
-            if not x.is_floating_point() and x.dim() == 2:
-                _leak(root, twin, x[:PROBE_ROWS].detach().clone())
-    except Exception as error:
-        root.mixing_why = f"the copied model could not run on {PROBE_ROWS} rows ({type(error).__name__})"
+    x = args[0] if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor) else None
+    tokens = token_ids(args, kwargs)
+    name = root.shifted_input if root.shifted_input in tokens else next(iter(tokens), None)
+    if x is None or not _is_batch(x):
+        root.mixing_why = "the input is not one batch tensor of 8 or more rows on the CPU"
+    if name is None or not _is_batch(tokens[name]):
+        root.leak_why = "no batch of 8 or more sequences of token ids was seen on the CPU"
+    with torch.no_grad(), untouched_randomness():
+        try:
+            if x is not None and _is_batch(x):
+                _mixing(root, copy.deepcopy(module).eval(), x[:PROBE_ROWS].detach().clone())
+        except Exception as error:
+            root.mixing_why = f"the copied model could not run on {PROBE_ROWS} rows ({type(error).__name__})"
+        try:
+            if name is not None and _is_batch(tokens[name]):
+                twin = copy.deepcopy(module).eval()
+                _leak(root, twin, name, [_first_rows(a, len(tokens[name])) for a in args],
+                      {k: _first_rows(v, len(tokens[name])) for k, v in kwargs.items()})  # fmt: skip
+        except Exception as error:
+            root.leak_why = f"the copied model could not run on {PROBE_ROWS} rows ({type(error).__name__})"
+
+
+def _is_batch(x: Any) -> bool:
+    return bool(x.dim() >= 2 and x.shape[0] > PROBE_ROWS and x.device.type == "cpu")
+
+
+def _first_rows(value: Any, rows: int) -> Any:
+    is_rows = isinstance(value, torch.Tensor) and value.dim() > 0 and value.shape[0] == rows
+    return value[:PROBE_ROWS].detach().clone() if is_rows else value
 
 
 def _outputs(twin: nn.Module, x: Any) -> Any:
@@ -103,18 +130,25 @@ def _may_be_time(twin: nn.Module, x: Any, y: Any) -> bool:
     return bool(torch.allclose(_outputs(twin, changed)[:-1], y[:-1]))
 
 
-def _leak(root: Root, twin: nn.Module, x: Any) -> None:
-    y = _outputs(twin, x)
-    if (
-        not isinstance(y, torch.Tensor)
-        or y.dim() != 3
-        or tuple(y.shape[:2]) != tuple(x.shape)
-        or x.shape[1] < 4
-    ):
+def _leak(root: Root, twin: nn.Module, name: int | str, args: list[Any], kwargs: dict[str, Any]) -> None:
+    x = args[name] if isinstance(name, int) else kwargs[name]
+
+    def scores(tokens: Any) -> Any:
+        torch.manual_seed(0)
+        given = dict[int | str, Any](enumerate(args)) | kwargs | {name: tokens}
+        out = twin(*(given[i] for i in range(len(args))), **{k: given[k] for k in kwargs})
+        outs = out.values() if isinstance(out, dict) else out if isinstance(out, (tuple, list)) else [out]
+        return next(
+            (y for y in outs if isinstance(y, torch.Tensor) and y.dim() == 3 and y.shape[:2] == tokens.shape),
+            None,
+        )
+
+    y = scores(x)
+    if y is None or x.shape[1] < 4:
         root.leak_why = "the output is not one row of scores per token"
         return
     changed = x.clone()
     changed[:, -1] = torch.where(x[:, -1] > 0, x[:, -1] - 1, x[:, -1] + 1)
-    z = _outputs(twin, changed)
+    z = scores(changed)
     scale = float(y.abs().max()) + 1e-12
     root.leak = {"moved": float((z - y)[:, :-1].abs().max()) / scale}

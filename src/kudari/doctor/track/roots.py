@@ -41,7 +41,8 @@ class RootTracker:
         self.retained_unfinished = 0
         self.iterator: int | None = None
         self.watchers: list[Any] = []
-        self.last_ids: tuple[tuple[int, ...], int | None] | None = None
+        # Of the last batch of token ids: shape, padding_idx of an Embedding, value that ends most rows.
+        self.last_ids: tuple[tuple[int, ...], int | None, int | None] | None = None
         self.last_root: Root | None = None
         optimizers.on_step.append(self._step)
 

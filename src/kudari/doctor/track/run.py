@@ -61,6 +61,11 @@ class RunFacts:
                 entry["count"] += 1
                 entry["moved"] = entry["moved"] or leaf._version != entry["version"]
 
+    def unheld_to_the_end(self) -> list[dict[str, Any]]:
+        """Leaves that no optimizer held at any time and that nothing else moved."""
+        held = self.optimizers.held
+        return [entry for key, entry in self.unheld.items() if key not in held and not entry["moved"]]
+
     def _name(self, leaf: Any) -> tuple[str, Root | None]:
         for root in self.roots.roots:
             known = root.names.get(id(leaf))
@@ -70,6 +75,10 @@ class RunFacts:
             module = root.ref()
             if module is None:
                 continue
+            if len(root.names) < sum(1 for _ in module.parameters()):
+                root.name_parameters(module)  # layers were made after the first call
+                if id(leaf) in root.names:
+                    return root.names[id(leaf)][0], root
             for owner, path, item in hung_modules(module):
                 for name, p in item.named_parameters():
                     if p is leaf:

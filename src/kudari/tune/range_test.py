@@ -1,0 +1,172 @@
+"""The learning-rate range test: one training under a rate that grows by a constant factor each step.
+
+It says between which rates training works at all. It does not say which of them is best for a whole run: its
+minimum is that of a run of a few dozen steps that never settles, so short trials decide between its ends.
+
+Source: Smith 2017, Cyclical Learning Rates for Training Neural Networks, section 3.3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean, median
+
+import torch
+
+from kudari.tune.trial import Trials
+
+STEPS_PER_DECADE = 30
+"""At fewer steps a decade the loss reacts to rates that are long past when it shows."""
+
+WIDEST = 4.5
+"""Decades that are scanned at most."""
+
+LARGEST_MOVE = 1.0
+"""Where the scan expects to end: one step as long as the weights are large."""
+
+SMOOTHING = 4.0
+"""Standard deviation, in steps, of the window that smooths the losses. Centred: no lag (zero phase)."""
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What the scan saw.
+
+    Attributes:
+        rates, losses, smoothed: one of each for every step, up to divergence.
+        low: rate from which on the smoothed loss falls; the start of the scan where it fell at once.
+        best: rate at the minimum of the smoothed loss.
+        high: rate at which training diverged, or the last one tried.
+        diverged: whether it did.
+        drop: fall of the smoothed loss from the start to the minimum.
+        noise: standard deviation of the losses around the smoothed ones.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    low: float
+    best: float
+    high: float
+    diverged: bool
+    drop: float
+    noise: float
+
+
+def range_test(trials: Trials, most_steps: int) -> RangeTest:
+    """Scan upwards until training diverges.
+
+    Args:
+        trials: of the user's run.
+        most_steps: to spend, 30 or more.
+
+    Returns:
+        The :class:`RangeTest`; every loss in it is finite.
+    """
+    decades = min(WIDEST, most_steps / STEPS_PER_DECADE)
+    per_decade = max(STEPS_PER_DECADE, min(50, int(most_steps / WIDEST)))
+    start = first_rate(trials, decades)
+    limit = min(most_steps, math.ceil(per_decade * (WIDEST + 1.5)))
+    trace = trials.run(start, limit, factor=lambda step: 10.0 ** (step / per_decade), stop=has_diverged)
+    losses = [value for value in trace.losses if math.isfinite(value)]
+    rates = [start * 10.0 ** (i / per_decade) for i in range(len(losses))]
+    diverged = trace.broke or has_diverged(losses)
+    return _read(rates, losses, diverged)
+
+
+def first_rate(trials: Trials, decades: float) -> float:
+    """The rate whose first step moves the weights by 10**-decades of their own size; costs one step.
+
+    What a rate means differs by a factor of thousands between optimizers, and, for plain gradient steps, with
+    the scale of loss and data. How far the weights move does not.
+    """
+    moved = relative_move(trials)
+    if not (math.isfinite(moved) and moved > 0):
+        return trials.lr * float(10.0**-decades)
+    return trials.lr * LARGEST_MOVE * float(10.0**-decades) / moved
+
+
+def relative_move(trials: Trials, loss_scale: float = 1.0) -> float:
+    """Length of the first step at the optimizer's own rate, over the length of the weights."""
+    weights = [p for p in trials.model.parameters() if p.requires_grad]
+    weights = [p for p in weights if p.ndim >= 2] or weights
+    found = [0.0]
+
+    def measure(before: list[torch.Tensor]) -> None:
+        with torch.no_grad():
+            moved = sum(
+                float((p - old).float().square().sum()) for p, old in zip(weights, before, strict=True)
+            )
+            size = sum(float(old.float().square().sum()) for old in before)
+        found[0] = math.sqrt(moved / size) if size > 0 else 0.0
+
+    trials.first_step(measure, weights, loss_scale)
+    return found[0]
+
+
+def has_diverged(losses: Sequence[float]) -> bool:
+    """Whether the newest losses are far above the lowest: most of what was learned is lost again.
+
+    Example:
+        >>> has_diverged([2.3] * 5 + [1.0] * 5 + [2.0] * 5), has_diverged([2.3, 2.2, 2.1] * 5)
+        (True, False)
+    """
+    if len(losses) < 10:
+        return False
+    now, first = median(losses[-5:]), fmean(losses[:5])
+    if not math.isfinite(now):
+        return True
+    lowest = min(fmean(losses[i : i + 5]) for i in range(len(losses) - 4))
+    jumps = [abs(b - a) for a, b in pairwise(losses[:-5])]
+    noise = 1.4826 * median(jumps) / math.sqrt(2)
+    if now - lowest <= 3 * noise:  # the lowest of many means of five is low by chance, by about one
+        return False
+    gained = first - lowest
+    if gained > max(0.1 * abs(first), 2 * noise):
+        return now > lowest + 0.5 * gained or now > 4 * lowest > 0
+    return now > first + max(abs(first), 1e-12)
+
+
+def smooth(losses: Sequence[float], width: float = SMOOTHING) -> list[float]:
+    """Centred Gaussian mean of the logarithms, of the values where one is not above 0; ends renormalised.
+
+    Example:
+        >>> smooth([1.0, 1.0, 1.0])
+        [1.0, 1.0, 1.0]
+    """
+    log = all(v > 0 for v in losses)
+    values = [math.log(v) if log else v for v in losses]
+    reach = math.ceil(3 * width)
+    weights = [math.exp(-0.5 * (k / width) ** 2) for k in range(reach + 1)]
+    found = []
+    for i in range(len(values)):
+        inside = range(max(0, i - reach), min(len(values), i + reach + 1))
+        total = sum(weights[abs(j - i)] for j in inside)
+        mean = sum(weights[abs(j - i)] * values[j] for j in inside) / total
+        found.append(math.exp(mean) if log else mean)
+    return found
+
+
+def _read(rates: list[float], losses: list[float], diverged: bool) -> RangeTest:
+    if not losses:
+        return RangeTest((), (), (), math.nan, math.nan, math.nan, True, 0.0, 0.0)
+    smoothed = smooth(losses)
+    at = min(range(len(smoothed)), key=smoothed.__getitem__)
+    drop = smoothed[0] - smoothed[at]
+    begun = next((i for i in range(at + 1) if smoothed[i] < smoothed[0] - 0.1 * drop), at)
+    residuals = [abs(a - b) for a, b in zip(losses[: at + 1], smoothed[: at + 1], strict=True)]
+    noise = 1.4826 * median(residuals)  # that of a normal distribution, not led astray by a few spikes
+    return RangeTest(
+        tuple(rates),
+        tuple(losses),
+        tuple(smoothed),
+        low=rates[begun],
+        best=rates[at],
+        high=rates[-1],
+        diverged=diverged,
+        drop=drop,
+        noise=noise,
+    )

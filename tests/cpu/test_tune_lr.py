@@ -1,0 +1,305 @@
+"""Claims about learning rates found by trying: what is left as it was, what is found, what is refused."""
+
+import copy
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from kudari import optim, tune
+from kudari.errors import ArgumentError
+from kudari.tune.learning_rate import Probe, least_within, vertex
+from kudari.tune.range_test import has_diverged, smooth
+from kudari.tune.untouched import untouched
+from tests.cpu.train_runs import network, points
+
+pytestmark = pytest.mark.cpu
+
+SHORT = {"steps": 240, "batch_size": 16}
+SHORTEST = {"steps": 130, "batch_size": 16}  # little is found in so few, by the same steps
+
+
+class Counting(nn.Module):
+    """Writes all a module can write while it runs: a counter, and a buffer replaced by a new tensor."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.calls = inner, 0
+        self.register_buffer("seen", torch.zeros(1))
+        self.register_buffer("hidden", torch.zeros(2), persistent=False)
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen = self.seen + len(x)
+        self.hidden += 1
+        random.random()
+        np.random.rand()
+        return self.inner(x)
+
+
+def bits(model, optimizer=None):
+    """Every byte that a trial could change, with the identities of the tensors."""
+    tensors = [*model.parameters(), *model.buffers()]
+    found = [t.detach().clone() for t in tensors]
+    grads = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+    modes = [m.training for m in model.modules()]
+    wanted = [p.requires_grad for p in model.parameters()]
+    pointers = [t.data_ptr() for t in tensors]
+    rng = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())
+    state = copy.deepcopy(optimizer.state_dict()) if optimizer is not None else None
+    return found, grads, modes, wanted, pointers, rng, state
+
+
+def same(a, b):
+    """Whether two nests of tensors and values are equal, byte by byte."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def used(cls, model, **values):
+    """An optimizer with a history, and gradients that wait for the next step."""
+    optimizer = cls(model.parameters(), **values)
+    x, y = points(16)
+    if hasattr(optimizer, "train") and callable(optimizer.train):
+        optimizer.train()
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("cls", "values"),
+    [
+        (optim.AdamW, {"lr": 1e-3}),
+        (optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+        (optim.Lion, {"lr": 1e-3}),
+        (optim.LAMB, {"lr": 1e-3}),
+        (optim.ScheduleFreeAdamW, {"lr": 1e-3}),
+        (torch.optim.AdamW, {"lr": 1e-3}),
+        (torch.optim.Adagrad, {"lr": 1e-2}),
+        (torch.optim.AdamW, {"lr": torch.tensor(1e-3)}),
+    ],
+)
+def test_everything_is_as_before_to_the_byte(cls, values):
+    model = Counting(network(dropout=0.1))
+    optimizer = used(cls, model, **values)
+    model.inner[0].eval()
+    before, calls = bits(model, optimizer), model.calls
+    found = tune.lr(model, "cross_entropy", points(200), optimizer, **SHORTEST)
+    assert found.lr > 0
+    assert same(bits(model, optimizer), before)
+    assert model.calls == calls
+    optimizer.step()  # what it is bound to is still there
+    assert not same(bits(model)[0], before[0])
+
+
+@pytest.mark.parametrize("after", [1, 30, 60])  # in the first step, in the range test, in a short run
+def test_an_exception_leaves_everything_as_before(after):
+    left = [10**9]
+
+    class Failing(Counting):
+        def forward(self, x):
+            left[0] -= 1
+            if left[0] < 0:
+                raise ValueError("no more")
+            return super().forward(x)
+
+    model = Failing(network())
+    optimizer = used(torch.optim.AdamW, model, lr=1e-3)
+    left[0] = after
+    before, calls = bits(model, optimizer), model.calls
+    with pytest.raises(ValueError, match="no more"):
+        tune.lr(model, "cross_entropy", points(200), optimizer, **SHORTEST)
+    assert same(bits(model, optimizer), before)
+    assert model.calls == calls
+
+
+def test_a_loader_begins_where_it_would_have_begun():
+    def loader():
+        generator = torch.Generator().manual_seed(3)
+        return DataLoader(TensorDataset(*points(64)), 16, shuffle=True, generator=generator)
+
+    ours, theirs = loader(), loader()
+    next(iter(ours)), next(iter(theirs))
+    tune.lr(network(), "cross_entropy", ours, "adamw", steps=130)
+    for (a, _), (b, _) in zip(ours, theirs, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_what_the_block_moves_to_another_tensor_comes_back():
+    model = network()
+    before = bits(model)
+    with untouched(model):
+        model.to(torch.float64)
+        model[0].weight.requires_grad_(False)
+    assert same(bits(model), before)
+
+
+def test_the_cost_is_at_most_half_a_run():
+    for optimizer in ("adamw", "sgd"):
+        found = tune.lr(network(), "cross_entropy", points(200), optimizer, **SHORTEST)
+        assert found.spent <= 0.5 * found.steps + 1  # the last judging may end in the middle of a step
+
+
+def test_a_suggestion_trains_far_better_than_rates_an_order_of_magnitude_off():
+    x, y = points(400)
+    found = tune.lr(network(), "cross_entropy", (x, y), "adamw", steps=300, batch_size=16)
+    assert found.reliable
+    assert found.low < found.lr < found.high
+
+    def loss_at(lr):
+        from tests.cpu.train_runs import quiet_fit
+
+        return quiet_fit(network(), (x, y), (x, y), steps=300, batch_size=16, lr=lr).metrics["valid_loss"]
+
+    good = loss_at(found.lr)
+    assert good < loss_at(found.lr / 30)
+    assert good < 0.3  # a constant guess has log 3 = 1.1
+
+
+def test_the_same_search_finds_the_same():
+    one, two = (tune.lr(network(), "cross_entropy", points(200), "adamw", **SHORTEST) for _ in range(2))
+    assert one == two
+
+
+@pytest.mark.parametrize("options", [{"accumulate": 2}, {"precision": "bf16"}, {"clip_norm": 1.0}])
+def test_accumulation_bf16_and_clipping_are_searched_as_they_are_trained(options):
+    found = tune.lr(network(), "cross_entropy", points(300), "adamw", **SHORT, **options)
+    assert found.reliable
+
+
+def test_frozen_layers_stay_frozen_and_without_gradients():
+    model = network()
+    model[0].requires_grad_(False)
+    before = bits(model)
+    found = tune.lr(model, "cross_entropy", points(300), "adamw", **SHORT)
+    assert found.reliable
+    assert same(bits(model), before)
+
+
+def test_groups_keep_the_ratios_of_their_rates():
+    model = network()
+    groups = [{"params": model[0].parameters(), "lr": 1e-3}, {"params": model[4].parameters(), "lr": 1e-2}]
+    seen = set()
+
+    class Watching(torch.optim.AdamW):
+        def step(self, closure=None):
+            first, second = (g["lr"] for g in self.param_groups)
+            if second > 0:
+                seen.add(round(first / second, 6))
+            return super().step(closure)
+
+    found = tune.lr(model, "cross_entropy", points(200), Watching(groups), **SHORTEST)
+    assert seen == {0.1}
+    assert found.default == 1e-2
+
+
+def test_labels_that_have_nothing_to_do_with_the_inputs_get_no_suggestion():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.zeros(400, 6)  # nothing to learn from, and no constant beats the even one
+    y = torch.arange(400)[torch.randperm(400, generator=generator)] % 3
+    model = nn.Linear(6, 3)
+    nn.init.zeros_(model.weight), nn.init.zeros_(model.bias)
+    found = tune.lr(model, "cross_entropy", (x, y), "adamw", **SHORT)
+    assert (found.confidence, found.lr, found.low, found.high) == ("none", 1e-3, 1e-3, 1e-3)
+    assert found.why.startswith("No reliable suggestion.")
+
+
+def test_a_loss_that_is_never_finite_gets_no_suggestion():
+    def broken(outputs, targets):
+        return outputs.sum() * math.nan
+
+    found = tune.lr(network(), broken, points(200), "adamw", **SHORT)
+    assert not found.reliable
+    assert "not finite" in found.why
+
+
+def test_a_run_too_short_for_a_search_says_how_short():
+    found = tune.lr(network(), "cross_entropy", points(200), "adamw", steps=50, batch_size=16)
+    assert not found.reliable
+    assert "50 steps" in found.why
+    assert found.spent == 0
+
+
+def test_the_picture_is_one_svg_with_the_rate_in_words():
+    from xml.etree import ElementTree
+
+    found = tune.lr(network(), "cross_entropy", points(200), "adamw", **SHORT)
+    root = ElementTree.fromstring(found.picture)
+    words = " ".join(root.itertext())
+    assert f"{found.lr:.2g}" in words
+    assert len(root.findall(".//{http://www.w3.org/2000/svg}circle")) == 1 + len(found.probes)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ({"bacth_size": 8}, "Did you mean 'batch_size'"),
+        ({"budget": 0.0}, "budget=0.0"),
+        ({"data": iter([])}, "read once"),
+        ({"schedule": 3}, "schedule is a int"),
+    ],
+)
+def test_mistakes_are_named(call, words):
+    arguments = {"data": points(), "steps": 300, **call}
+    with pytest.raises(ArgumentError, match=words):
+        tune.lr(network(), "cross_entropy", optimizer="adamw", **arguments)
+
+
+def test_a_scheduler_that_cannot_be_shortened_is_refused():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)
+    with pytest.raises(ArgumentError, match="cannot be shortened"):
+        tune.lr(model, "cross_entropy", points(), optimizer, schedule=scheduler, steps=300)
+
+
+@pytest.mark.parametrize(("reached", "confidence"), [(0.5, "high"), (1.9, "low")])
+def test_short_runs_that_learn_little_are_worth_little(reached, confidence):
+    from types import SimpleNamespace
+
+    from kudari.tune.learning_rate import _decide
+
+    trials = SimpleNamespace(steps=300, lr=1e-3, spent=150.0)
+    scan = SimpleNamespace(smoothed=(2.3,), noise=0.01, diverged=True, high=1.0)
+    probes = [Probe(1e-3, 2.2), Probe(1e-2, reached), Probe(1e-1, 2.1)]
+    found = _decide(trials, scan, probes, 20, 1.0)
+    assert found.confidence == confidence
+    assert ("larger budget" in found.why) == (confidence == "low")
+
+
+def test_noise_alone_is_no_divergence_and_a_lost_gain_is():
+    generator = random.Random(0)
+    noise = [1.7 + 0.2 * generator.gauss(0, 1) for _ in range(200)]
+    assert not any(has_diverged(noise[: i + 1]) for i in range(200))
+    falling = [2.3 * 0.97**i for i in range(60)]
+    assert not any(has_diverged(falling[: i + 1]) for i in range(60))
+    assert has_diverged([*falling, *([2.3] * 5)])
+
+
+def test_smoothing_does_not_move_a_minimum():
+    values = [1 + abs(i - 40) / 40 for i in range(81)]
+    smoothed = smooth(values)
+    assert min(range(81), key=smoothed.__getitem__) == 40
+
+
+def test_the_vertex_of_a_parabola_is_found_and_a_cliff_is_not_taken_for_a_slope():
+    curve = [Probe(10.0**k, (k + 1.8) ** 2) for k in (-3.0, -2.0, -1.0)]
+    assert vertex(curve)[0] == pytest.approx(10**-1.8)
+    cliff = [Probe(1e-3, 2.0), Probe(1e-2, 1.0), Probe(1e-1, math.inf)]
+    assert 10**-2.5 < vertex(cliff)[0] < 1e-2
+    flat = [Probe(10.0**k, 0.0) for k in (-3, -2, -1)]
+    assert vertex([flat[0], flat[1], flat[2]])[0] == 1e-3  # the smallest of equals, at the end of those tried
+    assert vertex([Probe(1e-4, 1.0), *flat])[0] == pytest.approx(10**-2.75)
+    assert least_within(cliff, 1.5) == pytest.approx(10**-2.5)
