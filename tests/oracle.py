@@ -396,10 +396,138 @@ def prodigy(
     ]
 
 
+def _orthogonalised(u, coefficients, eps, steps):
+    a, b, c = coefficients
+    x = u.T if u.shape[0] > u.shape[1] else u
+    x = x / max(np.sqrt((x**2).sum()), eps)
+    for _ in range(int(steps)):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if u.shape[0] > u.shape[1] else x
+
+
+def muon(
+    p, g, s, *, lr=1e-3, weight_decay=0.1, momentum=0.95, nesterov=True,
+    ns_coefficients=(3.4445, -4.775, 2.0315), eps=1e-7, ns_steps=5, adjust_lr_fn=None, use_muon=None,
+    adamw_lr_ratio=1.0, adamw_betas=(0.9, 0.95), adamw_eps=1e-10, adamw_weight_decay=None,
+):  # fmt: skip
+    if use_muon is False or (use_muon is None and p.ndim < 2):
+        decay = weight_decay if adamw_weight_decay is None else adamw_weight_decay
+        kw = {"lr": lr * adamw_lr_ratio, "betas": adamw_betas, "eps": adamw_eps, "weight_decay": decay}
+        return adamw(p, g, s, **kw)
+    s["b"] = momentum * s.get("b", 0.0) + (1 - momentum) * g
+    u = (1 - momentum) * g + momentum * s["b"] if nesterov else s["b"]
+    flat = u.reshape(u.shape[0] if u.ndim else 1, -1)
+    rows, cols = flat.shape
+    scale = 0.2 * max(rows, cols) ** 0.5 if adjust_lr_fn == "match_rms_adamw" else max(1, rows / cols) ** 0.5
+    o = _orthogonalised(flat, ns_coefficients, eps, ns_steps).reshape(p.shape)
+    return p - lr * weight_decay * p - lr * scale * o
+
+
+def _has_factor(shape, max_precond_dim, precondition_1d):
+    return [n <= max_precond_dim and (len(shape) > 1 or precondition_1d) for n in shape]
+
+
+def _grams(g, has):
+    axes = range(g.ndim)
+    return [np.tensordot(g, g, ([a for a in axes if a != i],) * 2) if h else None for i, h in enumerate(has)]
+
+
+def _along_modes(x, matrices):
+    """Each mode of x multiplied by its matrix from the left."""
+    for i, matrix in enumerate(matrices):
+        if matrix is not None:
+            x = np.moveaxis(np.tensordot(matrix, x, (1, i)), 0, i)
+    return x
+
+
+def _transposed(matrices):
+    return [None if m is None else m.T for m in matrices]
+
+
+def soap(
+    p, g, s, *, lr=3e-3, betas=(0.95, 0.95), shampoo_beta=-1.0, eps=1e-8, weight_decay=0.01,
+    precondition_frequency=10, max_precond_dim=10000, precondition_1d=False, correct_bias=True,
+):  # fmt: skip
+    b1, b2 = betas
+    bs = b2 if shampoo_beta < 0 else shampoo_beta
+    s["t"] = s.get("t", 0) + 1
+    grams = _grams(g, _has_factor(p.shape, max_precond_dim, precondition_1d))
+    if s["t"] == 1:
+        s["L"] = [None if x is None else (1 - bs) * x for x in grams]
+        s["Q"] = [None if x is None else np.linalg.eigh(x)[1][:, ::-1] for x in s["L"]]
+        s["m"], s["v"] = np.zeros_like(p), np.zeros_like(p)
+        return p
+    k = s["t"] - 1
+    s["m"] = b1 * s["m"] + (1 - b1) * g
+    s["v"] = b2 * s["v"] + (1 - b2) * _along_modes(g, _transposed(s["Q"])) ** 2
+    n = _along_modes(s["m"], _transposed(s["Q"])) / (np.sqrt(s["v"]) + eps)
+    f = np.sqrt(1 - b2**k) / (1 - b1**k) if correct_bias else 1.0
+    p = p - lr * f * _along_modes(n, s["Q"])
+    p = p - lr * weight_decay * p
+    s["L"] = [None if x is None else bs * old + (1 - bs) * x for old, x in zip(s["L"], grams, strict=True)]
+    if k % precondition_frequency == 0:
+        for i, (factor, q) in enumerate(zip(s["L"], s["Q"], strict=True)):
+            if factor is not None:
+                power = factor @ q
+                order = np.argsort(-np.diag(q.T @ power))
+                s["v"] = np.take(s["v"], order, axis=i)
+                s["Q"][i] = np.linalg.qr(power[:, order])[0]
+    return p
+
+
+def _inverse_root(factor, eps, damping, count):
+    values, vectors = np.linalg.eigh(factor)
+    values = np.maximum(values, 0)
+    if values.max() == 0:
+        return np.eye(len(factor))
+    values = values + (eps * values.max() if damping == "relative" else eps)
+    return vectors @ np.diag(values ** (-1 / (2 * count))) @ vectors.T
+
+
+def shampoo(
+    p, g, s, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, momentum=0.0, nesterov=False,
+    decoupled_weight_decay=True, damping="relative", grafting="adam", grafting_eps=1e-8,
+    precondition_frequency=10, start_preconditioning_step=10, max_precond_dim=1024, precondition_1d=False,
+):  # fmt: skip
+    b1, b2 = betas
+    s["t"] = t = s.get("t", 0) + 1
+    if not decoupled_weight_decay:
+        g = g + weight_decay * p
+    w, f2 = (1 - b2, 1 - b2**t) if b2 < 1 else (1.0, 1.0)
+    grams = _grams(g, _has_factor(p.shape, max_precond_dim, precondition_1d))
+    before = s.get("H", [0.0] * p.ndim)
+    s["H"] = [None if x is None else b2 * old + w * x for old, x in zip(before, grams, strict=True)]
+    count = sum(x is not None for x in grams)
+    s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g
+    m_hat = s["m"] / (1 - b1**t)
+    start = start_preconditioning_step
+    if t == start or (t > start and t % precondition_frequency == 0):
+        s["R"] = [None if x is None else _inverse_root(x / f2, eps, damping, count) for x in s["H"]]
+    d = m_hat
+    if grafting == "adam":
+        s["v"] = b2 * s.get("v", 0.0) + w * g * g
+        d = m_hat / (np.sqrt(s["v"] / f2) + grafting_eps)
+    elif grafting == "adagrad":
+        s["v"] = s.get("v", 0.0) + g * g
+        d = m_hat / (np.sqrt(s["v"]) + grafting_eps)
+    u = d
+    if t >= start and count:
+        u = _along_modes(m_hat, s["R"])
+        size = np.sqrt((u**2).sum())
+        if grafting is not None and size > 0:
+            u = u * np.sqrt((d**2).sum()) / size
+    if momentum > 0:
+        s["b"] = momentum * s.get("b", 0.0) + u
+        u = u + momentum * s["b"] if nesterov else s["b"]
+    return p - (lr * weight_decay * p if decoupled_weight_decay else 0.0) - lr * u
+
+
 ORACLES = {
     "SGD": sgd, "Adam": adam, "AdamW": adamw, "Lion": lion, "Adagrad": adagrad, "Adadelta": adadelta,
     "RMSprop": rmsprop, "NAdam": nadam, "RAdam": radam, "Adamax": adamax, "ADOPT": adopt,
     "AdEMAMix": ademamix, "Adan": adan, "AdamAtan2": adam_atan2, "SophiaG": sophia, "SophiaH": sophia_h,
     "ScheduleFreeSGD": schedule_free_sgd, "ScheduleFreeAdamW": schedule_free_adamw,
     "MARS": mars, "Adafactor": adafactor,
+    "Muon": muon, "SOAP": soap, "Shampoo": shampoo,
 }  # fmt: skip

@@ -23,6 +23,7 @@ TRAINED = [
     ("LARS", {"lr": 1.0}),
     ("StableAdamW", {"lr": 0.01}),
     ("Prodigy", {"lr": 1.0, "d0": 0.01}),
+    ("Muon", {"lr": 0.02}),
     ("Adafactor", {"lr": 0.01}),
 ]
 

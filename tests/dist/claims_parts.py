@@ -9,6 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 
 import kudari.optim
+from kudari.compile.stage import find
 from kudari.errors import UnsupportedError
 from kudari.optim.describe import program
 from tests.cpu.optim.cases import CASES
@@ -29,10 +30,22 @@ REDUCING = [
     ("MARS", {"lr": 0.01}),
     ("Prodigy", {"lr": 1.0, "weight_decay": 0.1}),
 ]
-# These look at rows, or at the order of elements.
+# These look at rows, at the order of elements, or at whole matrices.
 WHOLE = [
     ("Adafactor", {"lr": 0.01, "weight_decay": 0.1}),
     ("Prodigy", {"lr": 1.0, "slice_p": 3}),
+    ("Muon", {"lr": 0.02, "weight_decay": 0.1}),
+    ("SOAP", {"lr": 0.01, "precondition_frequency": 2, "max_precond_dim": 100}),
+    (
+        "Shampoo",
+        {
+            "lr": 0.01,
+            "precondition_frequency": 2,
+            "start_preconditioning_step": 2,
+            "momentum": 0.9,
+            "max_precond_dim": 100,
+        },
+    ),
 ]
 COUPLED = [*REDUCING, *WHOLE]
 # One configuration of each class whose formula has no sums.
@@ -46,7 +59,7 @@ ELEMENTWISE = list(
 COMPARED = [*COUPLED, *ELEMENTWISE]
 # Sums over parts are added in another order than sums over whole tensors. The contract gives every float64
 # trajectory a billionth of the distance moved, and these more.
-NEAR = {"Prodigy": 1e-8}
+NEAR = {"Muon": 1e-8, "Prodigy": 1e-8, "Shampoo": 1e-7, "SOAP": 1e-6}
 
 
 def cut(x, mesh, placements):
@@ -136,7 +149,7 @@ def every_class_with_sums_moves_as_on_whole_tensors(world: World):
 
 
 @claim(2)
-def every_class_that_looks_at_rows_or_order_moves_as_on_whole_tensors(world: World):
+def every_class_that_looks_at_rows_order_or_matrices_moves_as_on_whole_tensors(world: World):
     mesh = init_device_mesh("cpu", (2,))
     for case in range(len(REDUCING), len(COUPLED)):
         name, options = COMPARED[case]
@@ -151,6 +164,32 @@ def every_class_that_looks_at_rows_or_order_moves_as_on_whole_tensors(world: Wor
                 sharded = isinstance(p, DTensor) and key in like_parameter
                 if isinstance(value, torch.Tensor):
                     assert isinstance(ours, DTensor) is sharded and ours.shape == value.shape, (name, key)
+
+
+@claim(2)
+def a_matrix_is_worked_on_by_one_rank(world: World):
+    mesh = init_device_mesh("cpu", (2,))
+    stage, _ = find("newton_schulz")
+    done = []
+
+    def counting(works):
+        done.append([tuple(w.values[0].shape) for w in works])
+        return original(works)
+
+    shapes = [(8, 8), (4, 4), (4, 5), (2, 3)]
+    params = [torch.nn.Parameter(cut(p, mesh, [Shard(0)])) for p in start(torch.float64, shapes)]
+    plain = torch.nn.Parameter(torch.ones(3, 3, dtype=torch.float64))
+    optimizer = kudari.optim.Muon([*params, plain])
+    for p in (*params, plain):
+        p.grad = torch.ones_like(p)
+    original = stage.run
+    object.__setattr__(stage, "run", counting)
+    try:
+        optimizer.step()
+    finally:
+        object.__setattr__(stage, "run", original)
+    mine = [(8, 8)] if world.rank == 0 else [(4, 4), (4, 5), (2, 3)]
+    assert done == [[(3, 3)], mine]
 
 
 @claim(4)

@@ -99,6 +99,7 @@ def _show(args: argparse.Namespace) -> int:
     rows = [
         ("states", ", ".join(about.states) or "none"),
         *_traffic(about),
+        *(("stage", f"{name}: {text} for an m x n matrix, m <= n") for name, text in about.stages),
         ("typical", about.typical),
         ("source", about.source),
         *(("differs", text) for text in about.differs),

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Shape = tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class Hyper:
@@ -64,19 +66,36 @@ class Option:
     name: str = ""
     keyword_only: bool = False
 
+    def plain(self, value: Any) -> Any:
+        """A value as the rule sees it: a torch dtype by its name, everything else as it is."""
+        return str(value).removeprefix("torch.") if type(value).__name__ == "dtype" else value
+
 
 @dataclass(frozen=True)
 class Kind:
     """Something a rule has different formulas for, tensor by tensor; known when the rule is traced.
 
     Attributes:
-        of: the kind of a tensor, from its number of dimensions and its group's values.
+        of: the kind of a tensor, from its shape and its group's values.
         about: the values it has, each with the tensors it is for, in words; the first one is described first.
         name: filled in from the rule's signature.
     """
 
-    of: Callable[[int, Mapping[str, Any]], bool | str]
+    of: Callable[[Shape, Mapping[str, Any]], bool | str]
     about: tuple[tuple[bool | str, str], ...]
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that a tensor has by its shape, such as how many rows it has.
+
+    Attributes:
+        of: the number, from the tensor's shape.
+        name: filled in from the rule's signature.
+    """
+
+    of: Callable[[Shape], float]
     name: str = ""
 
 
@@ -89,12 +108,15 @@ class State:
         when: name of the option, kind or hyper-parameter without which the state does not exist.
         unless: name of one with which it does not exist.
         non_negative: never below zero, so an unsigned 8-bit code may hold it.
-        init: ``"zeros"``, ``"copy"`` (of the parameter), the name of a hyper-parameter, or a number.
+        init: ``"zeros"``, ``"copy"`` (of the parameter), the name of a hyper-parameter, or a number;
+            of factors ``"zeros"`` or ``"identity"``.
         shape: ``"elements"``, like the parameter; ``"rows"`` or ``"columns"``, one number for each row or
-            column of the last two dimensions, with size 1 in the other one.
+            column of the last two dimensions, with size 1 in the other one; ``"factors"``, a list with a
+            square matrix, or None, for each dimension.
         every: name of a hyper-parameter k: the state has every k-th element of the flattened parameter.
         scalar: one number for the whole tensor, kept as a 0-d float64 tensor.
         changed_by: the formula beside the step that gives it new values; empty for the step itself.
+        sizes: of factors, their sizes from the tensor's shape and its group's values; None for no factor.
         name: filled in from the rule's signature.
     """
 
@@ -106,8 +128,9 @@ class State:
     changed_by: str = ""
     name: str = ""
     unless: str = ""
-    shape: Literal["elements", "rows", "columns"] = "elements"
+    shape: Literal["elements", "rows", "columns", "factors"] = "elements"
     every: str = ""
+    sizes: Callable[[Shape, Mapping[str, Any]], tuple[int | None, ...]] | None = None
 
     def exists(self, config: Mapping[str, Any]) -> bool:
         """Whether a tensor has this state under these options and kinds."""
@@ -149,11 +172,11 @@ def option(default: bool | str | None, *choices: bool | str | None, keyword_only
     return Option(default, choices or (False, True), "", keyword_only)
 
 
-def kind(of: Callable[[int, Mapping[str, Any]], bool | str], **about: str) -> Any:
+def kind(of: Callable[[Shape, Mapping[str, Any]], bool | str], **about: str) -> Any:
     """Declare what tensors are told apart by, as the default of a keyword-only argument; see :class:`Kind`.
 
     Args:
-        of: the kind of a tensor, from its number of dimensions and its group's values.
+        of: the kind of a tensor, from its shape and its group's values.
         about: for each value, which tensors it is for; ``yes`` and ``no`` stand for True and False.
     """
     values: dict[str, bool | str] = {"yes": True, "no": False}
@@ -174,6 +197,18 @@ def state(
 ) -> Any:
     """Declare a state as the default of a positional argument; see :class:`State`."""
     return State(key, when, non_negative, init, scalar, changed_by, "", unless, shape, every)
+
+
+def factors(
+    key: str, sizes: Callable[[Shape, Mapping[str, Any]], tuple[int | None, ...]], *, init: str = "zeros"
+) -> Any:
+    """Declare a list of square matrices, one for each dimension that has one; see :class:`State`."""
+    return State(key, init=init, shape="factors", sizes=sizes)
+
+
+def measure(of: Callable[[Shape], float]) -> Any:
+    """Declare a number of each tensor as the default of a keyword-only argument; see :class:`Measure`."""
+    return Measure(of)
 
 
 def running(start: float | str) -> Any:

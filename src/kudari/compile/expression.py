@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from kudari.errors import RuleError
 
-Kind = Literal["scalar", "batch", "row", "column", "tensor"]
+Kind = Literal["scalar", "batch", "row", "column", "tensor", "factors"]
 Operand: TypeAlias = "Expr | float | int"
 
 UNARY = ("neg", "abs", "sqrt", "sign", "exp", "log", "sin", "cos", "floor")
@@ -27,10 +27,12 @@ class Expr:
 
     Attributes:
         op: ``slot`` and ``hyper`` (inputs, with ``name``), ``const`` (with ``value``), one of :data:`UNARY`,
-            :data:`BINARY`, :data:`COMPARE`, ``where``, ``fma``, or a sum over elements (:data:`SUMS`).
+            :data:`BINARY`, :data:`COMPARE`, ``where``, ``fma``, a sum over elements (:data:`SUMS`), or
+            ``stage``: what an operation on whole tensors makes of its ``value``-th argument.
         args: arguments, in order.
         kind: ``tensor`` if it has one value for each element of the parameter; ``row``, ``column`` or
-            ``batch`` if one for each row, column or matrix of the last two dimensions; else ``scalar``.
+            ``batch`` if one for each row, column or matrix of the last two dimensions; ``factors`` if it is a
+            list with a matrix or None for each dimension; else ``scalar``.
 
     Example:
         >>> x, s = slot("x"), hyper("s")
@@ -145,9 +147,20 @@ def lift(value: Operand) -> Expr:
     return value if isinstance(value, Expr) else const(value)
 
 
+def stage_value(name: str, args: tuple[Expr, ...], index: int) -> Expr:
+    """What a stage makes of its argument number ``index``; values of one call share ``name`` and ``args``."""
+    return _intern("stage", args, name, float(index), args[index].kind)
+
+
 def node(op: str, *args: Operand) -> Expr:
     """Apply an operation; the result has as many values as its arguments need, a sum fewer."""
     lifted = tuple(lift(a) for a in args)
+    if any(a.kind == "factors" for a in lifted):
+        raise RuleError(
+            f"{op} was applied to {next(a for a in lifted if a.kind == 'factors')}, a list of matrices.",
+            why="Formulas go element by element; matrices are multiplied and inverted by stages.",
+            fix="Pass the list to a stage, such as rotate(x, Q).",
+        )
     kind = _sum_kind(op, lifted[0]) if op in SUMS else _join({a.kind for a in lifted})
     folded = _fold(op, lifted)
     return folded if folded is not None else _intern(op, lifted, "", 0.0, kind)
@@ -209,6 +222,8 @@ def rebuild(expr: Expr, args: tuple[Expr, ...]) -> Expr:
     """The same operation on other arguments."""
     if len(args) == len(expr.args) and all(a is b for a, b in zip(args, expr.args, strict=True)):
         return expr
+    if expr.op == "stage":
+        return stage_value(expr.name, args, int(expr.value))
     return node(expr.op, *args)
 
 
@@ -315,4 +330,8 @@ def _text(expr: Expr, outer: int) -> str:
         return f"(-{_text(expr.args[0], 3)})" if outer else f"-{_text(expr.args[0], 3)}"
     if expr.op in _COMPARE_TEXT:
         return f"({_text(expr.args[0], 1)} {_COMPARE_TEXT[expr.op]} {_text(expr.args[1], 1)})"
+    if expr.op == "stage":
+        return (
+            f"{expr.name.partition(':')[0]}({', '.join(_text(a, 0) for a in expr.args if a.op != 'const')})"
+        )
     return f"{expr.op}({', '.join(_text(a, 0) for a in expr.args)})"

@@ -47,7 +47,8 @@ def _steps(traced: Trace) -> list[tuple[str, Expr]]:
     for name, expr in traced.names:
         add(name, expr)
     numbers = [(state.name, expr) for state, expr in traced.cells] + list(traced.running)
-    for name, expr in (*numbers, *traced.outputs):
+    lists = [(state.name, expr) for state, expr in traced.factors]
+    for name, expr in (*numbers, *traced.outputs, *lists):
         add(f"{name}_t", expr)
     return lines
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from kudari.compile.expression import Expr, lift
+from kudari.compile.stage import find
 
 # How tightly the outermost operation of a text binds; a loose one in a tight place gets parentheses.
 CASES, COMPARE, ADD, MUL, UNARY, POWER, ATOM = range(7)
@@ -224,6 +225,25 @@ class _Printer:
     def _floor(self, expr: Expr) -> Piece:
         return rf"\left\lfloor {self.at(expr.args[0], CASES)} \right\rfloor", ATOM
 
+    def _stage(self, expr: Expr) -> Piece:
+        """A call of a stage in its own notation; with a condition, what it is where that does not hold."""
+        stage, _ = find(expr.name)
+        *args, when = expr.args
+        texts = dict(zip((*stage.values, *stage.numbers), [self.at(a, POWER) for a in args], strict=True))
+        if stage.latex and not expr.value:
+            call = stage.latex.format(**texts)
+        else:
+            inside = ", ".join(texts[name] for name in stage.values)
+            call = rf"{_upright(stage.name)}({inside})" + (
+                rf"_{{{int(expr.value) + 1}}}" if expr.value else ""
+            )
+        if when.op == "const":
+            return call, MUL
+        given = self.at(expr.args[int(expr.value)], COMPARE)
+        condition = self.at(when, CASES)
+        rows = rf"{call} & \text{{if }} {condition} \\ {given} & \text{{otherwise}}"
+        return rf"\begin{{cases}} {rows} \end{{cases}}", CASES
+
     def _where(self, expr: Expr) -> Piece:
         rows = []
         rest = expr
@@ -232,6 +252,11 @@ class _Printer:
             rows.append(rf"{self.at(then, COMPARE)} & \text{{if }} {self.at(condition, CASES)}")
         rows.append(rf"{self.at(rest, COMPARE)} & \text{{otherwise}}")
         return r"\begin{cases} " + r" \\ ".join(rows) + r" \end{cases}", CASES
+
+
+def _upright(name: str) -> str:
+    escaped = name.replace("_", r"\_")
+    return rf"\operatorname{{{escaped}}}"
 
 
 def _wrap(text: str) -> str:

@@ -24,25 +24,26 @@ from kudari.compile.trace import Trace
 from kudari.compile.vectors import take_out
 
 
-def lower(trace: Trace, dtypes: Mapping[str, Float]) -> Program:
+def lower(trace: Trace, dtypes: Mapping[str, Float], counts: bool = True) -> Program:
     """Make the program of a traced rule.
 
     Args:
         trace: the rule under one choice of options.
         dtypes: storage type of every slot in ``trace.slots``.
+        counts: see :class:`~kudari.compile.program.Program`.
     """
-    return _lower(trace, tuple(dtypes[name] for name in trace.slots))
+    return _lower(trace, tuple(dtypes[name] for name in trace.slots), counts)
 
 
 @functools.lru_cache(maxsize=512)
-def _lower(trace: Trace, storage: tuple[Float, ...]) -> Program:
+def _lower(trace: Trace, storage: tuple[Float, ...], counts: bool) -> Program:
     """Kept, because every group of every optimizer asks, and choosing the passes takes a while."""
     dtypes = dict(zip(trace.slots, storage, strict=True))
     sizes = {name: BYTES[dtypes[name]] for name in trace.slots}
     every = dict(trace.every)
     compute: Literal["f64", "f32"] = "f64" if dtypes["p"] == "f64" else "f32"
     raw, running = split(_update(trace, EPSILON[dtypes["p"]]), sizes, every)
-    shapes = {state.name: state.shape for state in trace.states}
+    shapes = {state.name: state.shape for state in trace.states if state.shape != "factors"}
     slots = [Slot(n, dtypes[n], shapes.get(n, "elements"), every.get(n, 1)) for n in trace.slots]
     passes: list[Pass] = []
     known: dict[Expr, Expr] = {}
@@ -51,15 +52,9 @@ def _lower(trace: Trace, storage: tuple[Float, ...]) -> Program:
         vectors, body, added = take_out(part, scratch, known)
         slots += [Slot(name, compute, SHAPES[e.kind], scratch=True) for name, e in added]
         passes.append(_finish(body, vectors))
-    return Program(
-        trace.name,
-        tuple(slots),
-        trace.hypers,
-        tuple(passes),
-        compute,
-        tuple((state.name, new) for state, new in trace.cells),
-        running,
-    )
+    cells = tuple((state.name, new) for state, new in trace.cells)
+    cells += tuple((name, hyper(name)) for name in trace.measures)
+    return Program(trace.name, tuple(slots), trace.hypers, tuple(passes), compute, cells, running, counts)
 
 
 def _update(trace: Trace, epsilon: float) -> Update:

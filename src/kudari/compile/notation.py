@@ -24,11 +24,15 @@ from typing import Any
 from kudari.compile.declarations import (
     Hyper,
     Kind,
+    Measure,
     Option,
     Running,
+    Shape,
     State,
+    factors,
     hyper,
     kind,
+    measure,
     option,
     running,
     state,
@@ -38,14 +42,14 @@ from kudari.compile.expression import hyper as number
 from kudari.errors import RuleError
 
 __all__ = [
-    "Expr", "Hyper", "Kind", "Option", "Rule", "Running", "State", "Step", "agreeing", "atan2", "clip",
-    "column_mean", "cos", "ema", "exp", "floor", "hyper", "kind", "log", "machine_epsilon", "maximum",
-    "mean", "minimum", "model_sum", "norm", "option", "row_mean", "rule", "running", "sign", "sin",
-    "sqrt", "state", "tensor_sum", "where",
+    "Expr", "Hyper", "Kind", "Measure", "Option", "Rule", "Running", "Shape", "State", "Step", "agreeing",
+    "atan2", "clip", "column_mean", "cos", "divides", "ema", "exp", "factors", "floor", "hyper", "kind",
+    "log", "machine_epsilon", "maximum", "mean", "measure", "minimum", "model_sum", "norm", "option",
+    "row_mean", "rule", "running", "sign", "sin", "sqrt", "state", "tensor_sum", "where",
 ]  # fmt: skip
 
 
-Declared = Hyper | Option | Running | Kind
+Declared = Hyper | Option | Running | Kind | Measure
 
 
 # --- functions of numbers
@@ -114,6 +118,11 @@ def where(condition: Expr, a: Operand, b: Operand) -> Expr:
 def ema(average: Expr, x: Operand, b: Operand) -> Expr:
     """Exponential moving average: ``b*average + (1-b)*x``."""
     return b * average + (1 - b) * x
+
+
+def divides(n: Operand, t: Operand) -> Expr:
+    """Whether the whole number n divides the whole number t."""
+    return node("le", t - floor(node("div", t, n)) * n, 0)
 
 
 # --- sums over elements
@@ -187,8 +196,9 @@ class Rule:
         name: class name of the optimizer.
         function: the formula.
         source: authors, year, title, algorithm number.
-        states, hypers, options, running, kinds: declarations in the order of the signature.
-        counts: whether the rule looks at ``t``, the number of gradients the tensor has received.
+        states, hypers, options, running, kinds, measures: declarations in the order of the signature.
+        counts: whether ``step``, the number of gradients a tensor has received, is kept; or the name of a
+            kind or option, for tensors that it is true of.
         order: names of hyper-parameters and options in the order of the signature.
         differs: where we differ from the paper or from torch, one sentence each.
         typical: values that people use.
@@ -209,7 +219,7 @@ class Rule:
     hypers: tuple[Hyper, ...]
     options: tuple[Option, ...]
     running: tuple[Running, ...]
-    counts: bool
+    counts: bool | str
     order: tuple[str, ...]
     summary: str = ""
     differs: tuple[str, ...] = ()
@@ -220,6 +230,7 @@ class Rule:
     formulas: tuple[tuple[str, Callable[..., Step]], ...] = ()
     clears: bool = False
     kinds: tuple[Kind, ...] = ()
+    measures: tuple[Measure, ...] = ()
     frozen: Callable[[Mapping[str, Any]], bool] | None = field(default=None, repr=False)
     shared: tuple[str, ...] = ()
 
@@ -234,16 +245,20 @@ class Rule:
         """The states that exist under a group's values and a tensor's kinds."""
         return tuple(s for s in self.states if s.exists(config))
 
-    def kinds_of(self, ndim: int, group: Mapping[str, Any]) -> dict[str, bool | str]:
-        """The kinds of a tensor with so many dimensions, by name."""
-        return {k.name: k.of(ndim, group) for k in self.kinds}
+    def kinds_of(self, shape: Shape, group: Mapping[str, Any]) -> dict[str, bool | str]:
+        """The kinds of a tensor of this shape, by name."""
+        return {k.name: k.of(shape, group) for k in self.kinds}
+
+    def keeps_count(self, config: Mapping[str, Any]) -> bool:
+        """Whether ``step`` is kept under a group's values and a tensor's kinds."""
+        return bool(config[self.counts]) if isinstance(self.counts, str) else self.counts
 
 
 def rule(
     *,
     name: str,
     source: str,
-    counts: bool | None = None,
+    counts: bool | str | None = None,
     differs: tuple[str, ...] = (),
     typical: str = "",
     requires: tuple[tuple[Callable[[Mapping[str, Any]], bool], str], ...] = (),
@@ -258,7 +273,7 @@ def rule(
     Args:
         name: class name of the optimizer, such as ``AdamW``.
         source: authors, year, title, algorithm number.
-        counts: whether ``step`` is kept for each tensor; by default, whether the function takes ``t``.
+        counts: see :class:`Rule`; by default, whether the function takes ``t``.
         differs, typical, requires, sparse, positional, formulas, frozen, shared: see :class:`Rule`.
 
     Raises:
@@ -276,6 +291,7 @@ def rule(
             hypers=tuple(d for d in numbers if isinstance(d, Hyper)),
             options=tuple(d for d in numbers if isinstance(d, Option)),
             kinds=tuple(d for d in numbers if isinstance(d, Kind)),
+            measures=tuple(d for d in numbers if isinstance(d, Measure)),
             running=tuple(d for d in numbers if isinstance(d, Running)),
             counts=takes_t if counts is None else counts,
             order=tuple(d.name for d in numbers if isinstance(d, (Hyper, Option))),
@@ -314,7 +330,7 @@ def _read_signature(
         states.append(replace(p.default, name=p.name))
     numbers: list[Declared] = []
     for p in parameters[len(positional) :]:
-        if isinstance(p.default, (Hyper, Option, Running, Kind)):
+        if isinstance(p.default, (Hyper, Option, Running, Kind, Measure)):
             numbers.append(replace(p.default, name=p.name))
         elif p.name != "t":
             raise RuleError(

@@ -113,7 +113,8 @@ def split(
     # A constant, as where a gradient is cleared, is nothing to be read back: it is stored at the end.
     firsts = [last if e.op == "const" else level[e] for _, e in update.elements]
     choices = [range(last, first - 1, -1) for first in firsts]
-    timings = [early, _latest(sums, last, bound)] if sums else [early]
+    late = {e: max(early[e], at) for e, at in _latest(sums, last, bound).items()}
+    timings = [early, late] if sums else [early]
     plans: list[tuple[RawPass, ...]] = []
     found: list[Outputs] = []
     for summed in timings:

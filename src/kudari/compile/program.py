@@ -130,6 +130,7 @@ class Program:
         compute: type of the arithmetic.
         cells: numbers kept for each tensor, with their new values, computed in float64 before the last pass.
         running: numbers kept for the group, with their new values in terms of the other numbers and the sums.
+        counts: whether the first pass adds one to each tensor's step count; if not, that has been done.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Program:
     compute: Literal["f64", "f32"]
     cells: tuple[tuple[str, Expr], ...] = ()
     running: tuple[tuple[str, Expr], ...] = ()
+    counts: bool = True
 
     @property
     def sums(self) -> tuple[Sum, ...]:
@@ -199,7 +201,7 @@ class Program:
     @property
     def fingerprint(self) -> str:
         """A digest of everything that decides the machine code, exact to the last bit of every constant."""
-        lines = [self.name, self.compute, repr(self.slots), repr(self.hypers)]
+        lines = [self.name, self.compute, repr(self.slots), repr(self.hypers), repr(self.counts)]
         roots = [e for part in self.passes for e in (*part.scalars, *part.roots)]
         roots += [v.expr for part in self.passes for v in part.vectors]
         roots += [e for _, e in self.cells]

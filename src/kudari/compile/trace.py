@@ -25,6 +25,8 @@ class Trace:
         cells: the states that are one number a tensor, with their new values.
         running: new value of each number of the group that changes.
         every: for each state that has every k-th element, k; those with all are left out.
+        factors: the states that are lists of matrices, with their new values.
+        measures: names of the numbers that each tensor has by its shape.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Trace:
     cells: tuple[tuple[State, Expr], ...] = ()
     running: tuple[tuple[str, Expr], ...] = ()
     every: tuple[tuple[str, int], ...] = ()
+    factors: tuple[tuple[State, Expr], ...] = ()
+    measures: tuple[str, ...] = ()
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -49,7 +53,7 @@ def parts(declared: Hyper) -> tuple[str, ...]:
     return (declared.name,)
 
 
-_KINDS: dict[str, Kind] = {"elements": "tensor", "rows": "row", "columns": "column"}
+_KINDS: dict[str, Kind] = {"elements": "tensor", "rows": "row", "columns": "column", "factors": "factors"}
 
 
 def _argument(declared: Hyper, config: Mapping[str, Any]) -> Any:
@@ -94,14 +98,16 @@ def trace(
     config = {**{k.name: k.about[0][0] for k in rule.kinds}, **config}
     taken = inspect.signature(function).parameters
     active = rule.active_states(config)
-    tensors = tuple(s for s in active if not s.scalar)
+    tensors = tuple(s for s in active if not s.scalar and s.shape != "factors")
     inputs = {"p": slot("p"), "g": slot("g")}
     inputs |= {s.name: hyper(s.name) if s.scalar else slot(s.name, _KINDS[s.shape]) for s in active}
     given: dict[str, Any] = {s.name: inputs.get(s.name) for s in rule.states}
     given |= {"p": inputs["p"], "g": _gradient(maximize, unscale), "t": hyper("t")}
     given |= {h.name: _argument(h, config) for h in rule.hypers}
-    given |= {name: config[name] for name in (*(o.name for o in rule.options), *(k.name for k in rule.kinds))}
+    given |= {o.name: o.plain(config[o.name]) for o in rule.options}
+    given |= {k.name: config[k.name] for k in rule.kinds}
     given |= {r.name: hyper(r.name) for r in rule.running}
+    given |= {m.name: hyper(m.name) for m in rule.measures}
     step = function(**{name: given[name] for name in taken})
     _check(rule, step, active, formula)
     names = tuple((k, v) for k, v in step.names.items() if isinstance(v, Expr) and v is not inputs.get(k))
@@ -120,6 +126,8 @@ def trace(
         cells=tuple((s, step.new.get(s.name, inputs[s.name])) for s in active if s.scalar),
         running=tuple((r.name, step.new[r.name]) for r in rule.running if r.name in step.new),
         every=tuple((s.name, int(config[s.every])) for s in tensors if s.every and config[s.every] != 1),
+        factors=tuple((s, step.new[s.name]) for s in active if s.shape == "factors" and s.name in step.new),
+        measures=tuple(m.name for m in rule.measures if m.name in taken),
     )
 
 
@@ -156,8 +164,14 @@ def _check(rule: Rule, step: Step, active: tuple[State, ...], formula: str) -> N
             f"its tensors are {sorted(kept | {'p'})}, and p must be among them.",
             fix="Name the keywords of Step(...) after the arguments of the rule.",
         )
+    for s in active:
+        if s.name in step.new and (step.new[s.name].kind == "factors") is not (s.shape == "factors"):
+            raise RuleError(
+                f"{rule.name} gives {s.name}, which is {s.shape}, the value {step.new[s.name]}.",
+                fix="Give a list of matrices what a stage makes of it, and a tensor the value of a formula.",
+            )
     room: dict[str, tuple[Kind, ...]] = {r.name: ("scalar",) for r in rule.running}
-    room |= {s.name: ("scalar",) if s.scalar else _ROOM[s.shape] for s in active}
+    room |= {s.name: ("scalar",) if s.scalar else _ROOM[s.shape] for s in active if s.shape != "factors"}
     for name, kinds in room.items():
         if name in step.new and step.new[name].kind not in kinds:
             spread = "element" if step.new[name].kind == "tensor" else step.new[name].kind

@@ -282,6 +282,32 @@ class MARS(RuleOptimizer):
         fused: bool | None = None,
     ) -> None: ...
 
+class Muon(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.001,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = ...,
+        eps: float = 1e-07,
+        ns_steps: float = 5,
+        adjust_lr_fn: Literal[None, 'original', 'match_rms_adamw'] = None,
+        *,
+        use_muon: Literal[None, True, False] = None,
+        adamw_lr_ratio: float = 1.0,
+        adamw_betas: tuple[float, float] = ...,
+        adamw_eps: float = 1e-10,
+        adamw_weight_decay: float | None = None,
+        ns_dtype: Literal[None, 'bfloat16', 'float16', 'float32', 'float64'] = None,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
 class NAdam(RuleOptimizer):
     def __init__(
         self,
@@ -409,6 +435,53 @@ class SGD(RuleOptimizer):
         nesterov: bool = False,
         *,
         cautious: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class Shampoo(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.001,
+        betas: tuple[float, float] = ...,
+        eps: float = 1e-06,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        *,
+        decoupled_weight_decay: bool = True,
+        damping: Literal['relative', 'absolute'] = 'relative',
+        grafting: Literal['adam', 'adagrad', 'sgd', None] = 'adam',
+        grafting_eps: float = 1e-08,
+        precondition_frequency: float = 10,
+        start_preconditioning_step: float = 10,
+        max_precond_dim: float = 1024,
+        precondition_1d: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None: ...
+
+class SOAP(RuleOptimizer):
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 0.003,
+        betas: tuple[float, float] = ...,
+        shampoo_beta: float = -1.0,
+        eps: float = 1e-08,
+        weight_decay: float = 0.01,
+        *,
+        precondition_frequency: float = 10,
+        max_precond_dim: float = 10000,
+        precondition_1d: bool = False,
+        correct_bias: bool = True,
         maximize: bool = False,
         foreach: bool | None = None,
         capturable: bool = False,

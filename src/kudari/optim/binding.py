@@ -8,7 +8,7 @@ that must not.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from kudari.compile.notation import Rule, State
 from kudari.compile.plan import Plan, RowPlan, make_plan, make_row_plan
 from kudari.compile.program import Float, Program, sum_name
 from kudari.errors import UnsupportedError
-from kudari.optim.sharding import Part, rows_of
+from kudari.optim.sharding import Part, Summing, add_up_parts, rows_of
 
 # As a function of any tensor: a step asks for thousands of addresses.
 _address = Tensor.data_ptr
@@ -60,7 +60,7 @@ class Member:
     """
 
     param: Tensor
-    state: dict[str, Any]
+    state: MutableMapping[str, Any]
     counter: Tensor
     keys: tuple[str, ...]
     cells: tuple[str, ...] = ()
@@ -117,7 +117,11 @@ def same_layout(a: Tensor, b: Tensor) -> bool:
 
 
 def fit_states(
-    rule: Rule, p: Tensor, state: dict[str, Any], declared: Sequence[State], group: Mapping[str, Any]
+    rule: Rule,
+    p: Tensor,
+    state: MutableMapping[str, Any],
+    declared: Sequence[State],
+    group: Mapping[str, Any],
 ) -> None:
     """Bring states into the layout that the kernel goes through them in: the parameter's, if that is dense.
 
@@ -172,7 +176,7 @@ def state_like(
     rule: Rule, p: Tensor, dtype: torch.dtype, declared: State, group: Mapping[str, Any]
 ) -> Tensor:
     """An uninitialised state: in its parameter's layout, or row-major if the rule looks at the order."""
-    if not all(for_each_element(s, group) for s in rule.states):
+    if not all(s.shape == "factors" or for_each_element(s, group) for s in rule.states):
         return torch.empty(state_shape(p, declared, group), dtype=dtype, device=p.device)
     return dense_like(p, dtype)
 
@@ -463,7 +467,7 @@ class EagerBinding:
         names = [slot.name for slot in self.program.slots if not slot.scratch]
         part = self.program.passes[number]
         for row, member in enumerate(self.members):
-            if number == 0 and "t" in self.program.hypers:
+            if number == 0 and "t" in self.program.hypers and self.program.counts:
                 member.counter.add_(1)
             values = dict(zip(self.program.hypers, numbers, strict=False))
             values |= {"t": float(member.counter), **_sizes(member)}
@@ -499,7 +503,7 @@ def _sizes(member: Member) -> dict[str, float]:
 Binding = CpuBinding | EagerBinding
 
 
-def needs_others(binding: Binding) -> bool:
+def needs_others(binding: Summing) -> bool:
     """Whether a pass must wait for sums over tensors of other bindings, or over parts on other ranks."""
     return binding.program.over_model or bool(binding.program.sums and binding.rows)
 
@@ -530,3 +534,14 @@ def _model_sum_index(program: Program, number: int, place: int) -> int | None:
 def read_numbers(group: Mapping[str, Any], names: Sequence[tuple[str, int | None]]) -> list[Any]:
     """A group's numbers in the order of the program, tensors as they are; ``betas`` and the like by index."""
     return [group[key] if index is None else group[key][index] for key, index in names]
+
+
+def run_alone(binding: Binding, numbers: list[float], threads: int) -> None:
+    """Run all passes of a binding that shares no sum with another one."""
+    if not (binding.program.sums and binding.rows):
+        binding.run(numbers, threads)
+        return
+    for number in range(len(binding.program.passes)):
+        binding.run_pass(number, numbers, threads)
+        add_up_parts([binding], number)
+    binding.finish()

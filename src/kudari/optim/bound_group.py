@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from kudari.compile.cut import cut
 from kudari.compile.expression import Expr, evaluate
 from kudari.compile.extend import Extras, extend
 from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
-from kudari.compile.program import Program, sum_name
+from kudari.compile.program import sum_name
 from kudari.compile.trace import Trace, trace
 from kudari.errors import CompileError, UnsupportedError
 from kudari.optim import sharding
@@ -31,6 +33,7 @@ from kudari.optim.binding import (
     real,
 )
 from kudari.optim.gpu_binding import GpuBinding
+from kudari.optim.staged import StagedBinding, batches, fit_factors
 
 if TYPE_CHECKING:
     from kudari.optim.optimizer import RuleOptimizer
@@ -71,7 +74,7 @@ class BoundGroup:
             if name not in ("t", "grad_scale")
         ]
         self.idle = [p for p in self.params if gradient(p) is None]
-        self.bindings: list[Binding] = []
+        self.bindings: list[Binding | StagedBinding] = []
         self.parts: list[sharding.Part] = []
         self.numbers: list[Any] = []  # numbers, and tensors with one element
         self._bind(group)
@@ -100,37 +103,63 @@ class BoundGroup:
             if p.is_complex() and self.owner._couples:
                 raise UnsupportedError(
                     f"{self.owner.rule.name} cannot update a complex parameter (shape {tuple(p.shape)}).",
-                    why="Its norms are defined for real tensors only.",
+                    why="Its norms and products are defined for real tensors only.",
                     fix="Use an elementwise class such as AdamW for it, or hold it as torch.view_as_real.",
                 )
             sharding.check_placement(rule.name, p)
-            traced = self._trace(group, rule.kinds_of(p.ndim, group))
+            kinds = rule.kinds_of(tuple(p.shape), group)
+            traced = self._trace(group, kinds)
             fresh = self.owner.init_state(p, group, rule)
-            backend, member = self._member(p, fresh, traced, bool(group["capturable"]))
+            backend, member = self._member(p, fresh, traced, {**group, **kinds})
             _refuse_average(rule, member)
             fit_states(rule, member.param, member.state, traced.states, group)
+            fit_factors(rule.name, p, self.owner.state[p], [s.key for s, _ in traced.factors])
             if member.part is not None:
                 member.part.put_back()
                 self.parts.append(member.part)
             dtypes = (p.dtype, g.dtype, *(member.state[k].dtype for k in member.keys))
             sorts.setdefault((traced, backend, p.device, dtypes), []).append(member)
         for (traced, backend, _, dtypes), members in sorts.items():
-            reals = [real(torch.empty(0, dtype=d)).dtype for d in dtypes]
-            storage = {n: FLOATS.get(d, "f64") for n, d in zip(traced.slots, reals, strict=True)}
-            program = lower(traced, storage)
-            self.bindings.append(self._binding(backend, program, members, dtypes[1]))
+            pieces = cut(traced)
+            if len(pieces) == 1:
+                self.bindings.append(self._bind_part(traced, members, dtypes[1], backend))
+            else:
+                for some in batches(members):
+                    self.bindings.append(
+                        StagedBinding(traced, pieces, some, dtypes[1], backend, self._bind_part)
+                    )
 
-    def _binding(
-        self, backend: Backend | None, program: Program, members: list[Member], grad_dtype: torch.dtype
+    def _bind_part(
+        self,
+        traced: Trace,
+        members: Sequence[Member],
+        grad_dtype: torch.dtype,
+        backend: Backend | None,
+        counts: bool = True,
     ) -> Binding:
-        """A binding to the backend's kernel, or to plain torch operations where there is none."""
+        """Bind a rule without stages, or a part of one with them, to tensors of one dtype per slot.
+
+        Args:
+            traced: the rule or part.
+            members: the tensors; a state that they lack is a temporary.
+            grad_dtype: dtype of the gradients.
+            backend: what has kernels for them; torch's operations do what has none.
+            counts: whether this part counts the step.
+        """
+        first = members[0]
+        compute = torch.float64 if first.param.dtype is torch.float64 else torch.float32
+        dtypes = [first.param.dtype, grad_dtype]
+        dtypes += [first.state[s.key].dtype if s.key in first.state else compute for s in traced.states]
+        reals = [real(torch.empty(0, dtype=d)).dtype for d in dtypes]
+        storage = {n: FLOATS.get(d, "f64") for n, d in zip(traced.slots, reals, strict=True)}
+        program = lower(traced, storage, counts)
         reason = ""
         if backend is not None:
             try:
                 return backend.bind(program, members, grad_dtype)
             except CompileError as error:
                 reason = str(error)
-        _say_eager(self.owner.rule, members[0].param, reason)
+        _say_eager(self.owner.rule, first.param, reason)
         return EagerBinding(program, members, grad_dtype)
 
     def _trace(self, group: Mapping[str, Any], kinds: Mapping[str, bool | str]) -> Trace:
@@ -145,10 +174,11 @@ class BoundGroup:
         return self.traces[key]
 
     def _member(
-        self, p: Tensor, fresh: bool, traced: Trace, capturable: bool
+        self, p: Tensor, fresh: bool, traced: Trace, config: Mapping[str, Any]
     ) -> tuple[Backend | None, Member]:
         """A tensor with what goes with it, and what has kernels for it; numbers kept for it lie there too."""
         state, gradient, part = self.owner.state[p], self.gradient, None
+        shape = tuple(p.shape)
         if sharding.is_sharded(p):
             each = [s.key for s in traced.states if for_each_element(s, self.group)]
             state.update({key: sharding.cut_like(state[key], p) for key in each})
@@ -160,14 +190,20 @@ class BoundGroup:
         g = gradient(p)
         assert g is not None
         backend = _backend([p, g, *(state[k] for k in keys)])
-        on_device = capturable or (backend is not None and backend.on_device)
+        on_device = config["capturable"] or (backend is not None and backend.on_device)
         device = p.device if on_device else torch.device("cpu")
-        for key in (*(("step",) if rule.counts else ()), *cells):
+        counted = rule.keeps_count(config)
+        for key in (*(("step",) if counted else ()), *cells):
             state[key] = state[key].to(device)
         # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
-        seen = 0.0 if fresh else 1.0
-        counter = state["step"] if rule.counts else torch.tensor(seen, dtype=torch.float32, device=device)
-        return backend, Member(p, state, counter, keys, cells, gradient, part)
+        seen = torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device=device)
+        counter = state["step"] if counted else seen
+        held: MutableMapping[str, Any] = state
+        if rule.measures:
+            measures = {m.name: m.of(shape) for m in rule.measures}
+            numbers = {n: torch.tensor(x, dtype=torch.float64, device=device) for n, x in measures.items()}
+            held = ChainMap(numbers, state)
+        return backend, Member(p, held, counter, keys, (*cells, *traced.measures), gradient, part)
 
     def prepare(self, group: dict[str, Any], scale: Tensor | None) -> bool:
         """Get ready for a step; False if the tensors are not the ones bound and must be bound anew."""
@@ -216,7 +252,7 @@ class BoundGroup:
         """Whether a CUDA graph reads the tables of a binding."""
         return any(isinstance(b, GpuBinding) and b.table.captured for b in self.bindings)
 
-    def numbers_for(self, binding: Binding) -> list[Any]:
+    def numbers_for(self, binding: Binding | StagedBinding) -> list[Any]:
         """The group's numbers; a tensor stays one only for a kernel that reads it where it is."""
         return self.numbers if binding.on_device else list(map(float, self.numbers))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kudari.compile.cut import Call, cut
 from kudari.compile.formula import formula_latex, formula_text
 from kudari.compile.lower import lower
 from kudari.compile.notation import Hyper, Option, Rule
 from kudari.compile.program import Float, Program
+from kudari.compile.stage import find
 from kudari.compile.trace import trace
 
 
@@ -24,10 +26,12 @@ class Description:
         text: the formula in ASCII, one assignment a line.
         hypers: (name, default, allowed range) of every hyper-parameter and option.
         states: names of the states with default options.
-        bytes_per_parameter: bytes that a float32 step reads and writes for each element.
-        passes: tensors read and written in each pass over memory: ``p g m v / p m v``.
+        bytes_per_parameter: bytes that a float32 step reads and writes for each element, stages left out.
+        passes: tensors read and written in each pass over memory: ``p g m v / p m v``; of a stage, what it
+            reads and what it makes of it: ``newton_schulz u -> o``.
         kinds: (tensors, passes, bytes) for each kind of tensors, where the rule tells them apart; the first
             kind is the one that everything else here describes.
+        stages: (name, what it costs for an m x n matrix, m <= n) of each stage.
         differs: where the rule differs from the paper or from torch.
     """
 
@@ -42,6 +46,7 @@ class Description:
     bytes_per_parameter: int
     passes: str
     kinds: tuple[tuple[str, str, int], ...]
+    stages: tuple[tuple[str, str], ...]
     differs: tuple[str, ...]
 
 
@@ -50,16 +55,31 @@ def defaults(rule: Rule) -> dict[str, Any]:
     return {d.name: d.default for d in rule.declared}
 
 
+def pieces(
+    rule: Rule, config: Mapping[str, Any] | None = None, dtype: Float = "f32"
+) -> tuple[Program | Call, ...]:
+    """The rule lowered for parameters, gradients and states of one dtype, cut at its stages."""
+    found = cut(trace(rule, {**defaults(rule), **(config or {})}))
+    return tuple(p if isinstance(p, Call) else lower(p, dict.fromkeys(p.slots, dtype)) for p in found)
+
+
 def program(rule: Rule, config: Mapping[str, Any] | None = None, dtype: Float = "f32") -> Program:
-    """The rule lowered for parameters, gradients and states of one dtype."""
-    traced = trace(rule, {**defaults(rule), **(config or {})})
-    return lower(traced, dict.fromkeys(traced.slots, dtype))
+    """The program of a rule without stages, for parameters, gradients and states of one dtype."""
+    [found] = pieces(rule, config, dtype)
+    assert isinstance(found, Program)
+    return found
+
+
+def programs(rule: Rule, config: Mapping[str, Any] | None = None) -> tuple[Program, ...]:
+    """The rule's float32 programs: one, or one for each part between stages."""
+    return tuple(piece for piece in pieces(rule, config) if isinstance(piece, Program))
 
 
 def describe(rule: Rule, config: Mapping[str, Any] | None = None) -> Description:
     """Describe a rule, with its default options unless ``config`` says otherwise."""
     config = {**defaults(rule), **{k.name: k.about[0][0] for k in rule.kinds}, **(config or {})}
-    traced = trace(rule, config)
+    traced, found = trace(rule, config), pieces(rule, config)
+    calls = [find(piece.name)[0] for piece in found if isinstance(piece, Call)]
     return Description(
         name=rule.name,
         summary=rule.summary,
@@ -68,10 +88,14 @@ def describe(rule: Rule, config: Mapping[str, Any] | None = None) -> Description
         formula=formula_latex(rule, traced),
         text=formula_text(traced),
         hypers=tuple((d.name, repr(d.default), allowed(d)) for d in rule.declared),
-        states=(*(["step"] if rule.counts else []), *(s.key for s in rule.active_states(config))),
-        bytes_per_parameter=program(rule, config).bytes_per_parameter,
-        passes=program(rule, config).plan(),
+        states=(
+            *(["step"] if rule.keeps_count(config) else []),
+            *(s.key for s in rule.active_states(config)),
+        ),
+        bytes_per_parameter=_bytes(found),
+        passes=_plan(found),
         kinds=_kinds(rule, config),
+        stages=tuple((s.name, s.costs) for s in dict.fromkeys(calls)),
         differs=rule.differs,
     )
 
@@ -80,9 +104,17 @@ def _kinds(rule: Rule, config: Mapping[str, Any]) -> tuple[tuple[str, str, int],
     rows = []
     for values in itertools.product(*(k.about for k in rule.kinds)) if rule.kinds else ():
         chosen = {k.name: value for k, (value, _) in zip(rule.kinds, values, strict=True)}
-        found = program(rule, {**config, **chosen})
-        rows.append(("; ".join(text for _, text in values), found.plan(), found.bytes_per_parameter))
+        found = pieces(rule, {**config, **chosen})
+        rows.append(("; ".join(text for _, text in values), _plan(found), _bytes(found)))
     return tuple(rows)
+
+
+def _plan(found: Sequence[Program | Call]) -> str:
+    return "; then ".join(p.plan() if isinstance(p, Program) else str(p) for p in found)
+
+
+def _bytes(found: Sequence[Program | Call]) -> int:
+    return sum(p.bytes_per_parameter for p in found if isinstance(p, Program))
 
 
 def allowed(declared: Hyper | Option) -> str:

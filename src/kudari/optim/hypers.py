@@ -65,7 +65,7 @@ def check(rule: Rule, group: Mapping[str, Any]) -> None:
     for extra in (CLIP, DECAY):
         check_hyper(rule, extra, group.get(extra.name))
     for choice in rule.options:
-        if group[choice.name] not in choice.choices:
+        if choice.plain(group[choice.name]) not in choice.choices:
             allowed = " or ".join(map(repr, choice.choices))
             raise _refuse(rule, choice.name, group[choice.name], allowed)
     if group.get("differentiable"):

@@ -102,7 +102,9 @@ def _match_by_name(groups: list[dict[str, Any]], saved: list[dict[str, Any]]) ->
 
 
 def _take(param: Tensor, key: str, value: Any) -> Any:
-    """A copy of one state, in the dtype and on the device where we keep it."""
+    """A copy of one state, in the dtype and on the device where we keep it; of a list, of all in it."""
+    if isinstance(value, list):
+        return [_take(param, key, part) for part in value]
     if not isinstance(value, Tensor):
         return copy.deepcopy(value)
     if key == "step":

@@ -11,7 +11,7 @@ from kudari.compile.notation import Rule
 from kudari.compile.trace import trace
 from kudari.optim import hypers
 from kudari.optim.admission import admit
-from kudari.optim.describe import defaults, docstring, program
+from kudari.optim.describe import defaults, docstring, programs
 from kudari.optim.faces import FACES
 from kudari.optim.optimizer import RuleOptimizer
 
@@ -65,7 +65,7 @@ def _made(rule: Rule, module: str) -> type[RuleOptimizer]:
         # `maximize` twice: an itemgetter of one key would not return a tuple.
         "_options": operator.itemgetter("maximize", "maximize", *options),
         "_switches": tuple({s.when for s in rule.states if s.when} - {*options, *kinds}),
-        "_couples": Later(lambda: bool(program(rule).sums)),
+        "_couples": Later(lambda: any(part.sums for part in programs(rule)) or len(programs(rule)) > 1),
         "_model_numbers": Later(lambda: _of_model(rule)) if rule.running else frozenset(),
         "_optional": tuple(h.name for h in rule.hypers if h.optional or _partly_none(h.default)),
         "_slices": tuple(dict.fromkeys(s.every for s in rule.states if s.every)),

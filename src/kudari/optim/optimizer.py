@@ -18,6 +18,7 @@ from kudari.optim.backends import BACKENDS
 from kudari.optim.binding import add_up_model_sums, for_each_element, needs_others, real, state_like
 from kudari.optim.bound_group import BoundGroup
 from kudari.optim.gpu_binding import GpuBinding, capturing
+from kudari.optim.staged import StagedBinding
 
 _T = TypeVar("_T")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -249,9 +250,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Give a tensor the states of a rule that it lacks; True if it had none of them."""
         state = self.state[p]
         fresh = True
-        if rule.counts and state.get("step") is None:
+        values = {**group, **rule.kinds_of(tuple(p.shape), group)}
+        if rule.keeps_count(values) and state.get("step") is None:
             state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
-        values = {**group, **rule.kinds_of(p.ndim, group)}
         for declared in rule.active_states(values):
             if state.get(declared.key) is not None:
                 fresh = False
@@ -265,9 +266,17 @@ def _start(declared: Running, values: Mapping[str, Any]) -> float:
     return float(values[declared.start]) if isinstance(declared.start, str) else declared.start
 
 
-def _first_value(rule: Rule, declared: State, p: Tensor, group: Mapping[str, Any]) -> Tensor:
-    """A state as it is before the first step."""
+def _first_value(rule: Rule, declared: State, p: Tensor, group: Mapping[str, Any]) -> Any:
+    """A state as it is before the first step: a tensor, or a list of factors."""
     start = declared.init
+    if declared.sizes is not None:
+        sizes = declared.sizes(tuple(p.shape), group)
+        like = torch.zeros((), dtype=loading.state_dtype(p.dtype), device=p.device)
+        made = [None if n is None else like.new_zeros(n, n) for n in sizes]
+        for factor in made:
+            if factor is not None and start == "identity":
+                factor.diagonal().fill_(1)
+        return made
     if isinstance(start, str):
         start = group.get(start, start)
     if declared.scalar:
@@ -303,7 +312,8 @@ def _skip_on_device(bound: list[BoundGroup], flag: Tensor | None) -> bool:
 
 def _take(bound: list[BoundGroup]) -> None:
     """Take a step that is prepared."""
-    if any(needs_others(binding) for part in bound for binding in part.bindings):
+    meeting = (b.meeting if isinstance(b, StagedBinding) else b for part in bound for b in part.bindings)
+    if any(b is not None and needs_others(b) for b in meeting):
         _run_together(bound)
         return
     for part in bound:
@@ -312,7 +322,10 @@ def _take(bound: list[BoundGroup]) -> None:
 
 def _run_together(bound: list[BoundGroup]) -> None:
     """Take the passes of all groups side by side, because sums over model or ranks need them all."""
-    parts = [(part, binding) for part in bound for binding in part.bindings]
+    whole = [(part, b) for part in bound for b in part.bindings]
+    staged = [(part, b) for part, b in whole if isinstance(b, StagedBinding)]
+    parts = [(part, b) for part, b in whole if not isinstance(b, StagedBinding)]
+    parts += [(part, b.meeting) for part, b in staged if b.meeting is not None]
     passes = max((len(binding.program.passes) for _, binding in parts), default=0)
     for number in range(passes):
         for part, binding in parts:
@@ -323,6 +336,8 @@ def _run_together(bound: list[BoundGroup]) -> None:
     with torch.no_grad():
         for _, binding in parts:
             binding.finish()
+    for part, late in staged:
+        late.run(part.numbers_for(late), torch.get_num_threads())
     for part in bound:
         part.release()
 

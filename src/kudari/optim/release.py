@@ -14,7 +14,7 @@ from kudari.errors import UnsupportedError
 from kudari.optim import sharding
 from kudari.optim.binding import real
 from kudari.optim.bound_group import BoundGroup
-from kudari.optim.describe import program
+from kudari.optim.describe import programs
 from kudari.optim.hypers import check_hyper
 from kudari.optim.optimizer import RuleOptimizer
 
@@ -167,7 +167,7 @@ def _refuse_sharded(optimizer: RuleOptimizer, group: dict[str, Any]) -> None:
 
 
 def _refuse_model_sums(optimizer: RuleOptimizer, group: dict[str, Any]) -> None:
-    if program(extend(optimizer.rule, Extras.of(group)), group).over_model:
+    if any(p.over_model for p in programs(extend(optimizer.rule, Extras.of(group)), group)):
         raise UnsupportedError(
             f"{optimizer.rule.name} cannot step during the backward pass.",
             why="It needs a sum over all gradients before it moves anything.",

@@ -47,7 +47,7 @@ def adafactor(
     eps: tuple[Expr | None, Expr] = hyper((None, 1e-3), at_least=0),
     d: Expr = hyper(1.0, at_least=1, symbol="d"),
     weight_decay: Expr = hyper(0.0, at_least=0),
-    factored: Any = kind(lambda ndim, group: ndim >= 2, yes="2-d and up", no="0-d and 1-d"),
+    factored: Any = kind(lambda shape, group: len(shape) >= 2, yes="2-d and up", no="0-d and 1-d"),
 ) -> Step:
     """Divide the gradient by the root of its second moment's rank-one estimate, and limit the step's size."""
     eps1 = machine_epsilon() if eps[0] is None else eps[0]

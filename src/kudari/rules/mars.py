@@ -54,7 +54,7 @@ def mars(
     weight_decay_1d: Expr = hyper(0.1, at_least=0, keyword_only=True),
     cautious: Any = option(False, keyword_only=True),
     corrected: Any = kind(
-        lambda ndim, group: ndim >= 2 or group["optimize_1d"],
+        lambda shape, group: len(shape) >= 2 or group["optimize_1d"],
         yes="2-d and up, or optimize_1d",
         no="0-d and 1-d",
     ),

@@ -17,7 +17,7 @@ from torch import Tensor
 from kudari.compile.notation import Hyper, Rule
 from kudari.errors import KudariError
 from kudari.optim import bound_group, hypers
-from kudari.optim.describe import defaults, program
+from kudari.optim.describe import defaults, programs
 from kudari.optim.optimizer import RuleOptimizer
 
 Float64s = npt.NDArray[np.float64]
@@ -113,11 +113,11 @@ class Subject:
 
     def elementwise(self, case: Case) -> bool:
         """Whether no element looks at another one."""
-        return not self.cls._couples and not program(self.rule, case).sums
+        return not self.cls._couples and not any(p.sums for p in programs(self.rule, case))
 
     def over_model(self, case: Case) -> bool:
         """Whether a tensor's step depends on the other tensors."""
-        return program(self.rule, case).over_model
+        return any(p.over_model for p in programs(self.rule, case))
 
     def build(self, params: Sequence[Tensor], case: Case, **more: Any) -> RuleOptimizer:
         """The optimizer, ready to step."""

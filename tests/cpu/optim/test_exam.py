@@ -44,7 +44,12 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("name", [rule.name for rule in kudari.optim.rules()])
+# Products of matrices have other bits for other threads, and null spaces no definite basis: these classes
+# have claims of their own in test_matrices.py.
+MATRICES = ("Muon", "SOAP", "Shampoo")
+
+
+@pytest.mark.parametrize("name", [r.name for r in kudari.optim.rules() if r.name not in MATRICES])
 def test_every_rule_passes_the_exam(name):
     cases = [kw for n, kw in CASES if n == name]
     assert cases, f"add configurations of {name} to cases.py"

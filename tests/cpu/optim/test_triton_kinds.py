@@ -15,6 +15,7 @@ from kudari.errors import CompileError
 from kudari.optim import bound_group
 from kudari.optim.binding import EagerBinding
 from kudari.optim.gpu_binding import GpuBinding
+from kudari.optim.staged import StagedBinding
 from tests.cpu.optim.conftest import build, gradients, start
 from tests.cpu.optim.interpreted import bindings, interpreter, needs_triton, on_gpu, without_gpu
 
@@ -31,7 +32,11 @@ def nothing_said(monkeypatch):
 def steps(name, kw, count=3):
     """Parameters, the optimizer and the numbers of its two groups after some steps."""
     params = start(torch.float64, MIXED)
+    clip = kw.get("clip_norm")
+    kw = {k: v for k, v in kw.items() if k != "clip_norm"}
     optimizer = build(name, [{"params": params[:1]}, {"params": params[1:]}], **kw)
+    if clip is not None:
+        kudari.optim.fuse(optimizer, clip_norm=clip)
     for step in range(count):
         for p, g in zip(params, gradients(step, torch.float64, MIXED), strict=True):
             p.grad = g
@@ -63,6 +68,32 @@ def test_numbers_of_the_model_grow_as_on_the_cpu(on_gpu):
     assert all(isinstance(b, GpuBinding) for b in bindings(found[1]))
     assert found[2][0]["d"] == found[2][1]["d"] > 1e-3
     assert_as_on_the_cpu(found, "Prodigy", kw)
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("name", "kw"), [("Muon", {}), ("Muon", {"clip_norm": 0.5}), ("SOAP", {}), ("Shampoo", {})], ids=str
+)
+def test_parts_around_a_stage_have_kernels(name, kw, on_gpu):
+    found = steps(name, kw)
+    staged = [b for b in bindings(found[1]) if isinstance(b, StagedBinding)]
+    made = [part for b in staged for _, part in b.steps if part is not None]
+    assert made and all(isinstance(part, GpuBinding) for part in made)
+    assert_as_on_the_cpu(found, name, kw)
+
+
+@needs_triton
+def test_a_step_with_a_stage_that_gradscaler_forbids_changes_and_counts_nothing(on_gpu):
+    params, optimizer, _ = steps("SOAP", {})
+    before = [p.clone() for p in params]
+    counts = [s["step"].clone() for s in optimizer.state.values()]
+    optimizer.found_inf, optimizer.grad_scale = torch.tensor(1.0), torch.tensor(2.0)
+    optimizer.step()
+    assert all(map(torch.equal, params, before))
+    optimizer.found_inf = torch.tensor(0.0)
+    optimizer.step()
+    assert not any(map(torch.equal, params, before))
+    assert [s["step"] for s in optimizer.state.values()] == [n + 1 for n in counts]
 
 
 # Without Triton nothing has a kernel, and these would hold for another reason.

@@ -182,7 +182,8 @@ def _numbers(program: Program, number: int, block: Block) -> None:
 
 
 def _count(program: Program, number: int) -> str:
-    """Read a tensor's step count; the first pass adds one to it."""
+    """Read a tensor's step count; the first pass adds one to it, unless that has been done."""
+    adds = number == 0 and program.counts
     if "t" not in program.hypers:
         return "  %t = fadd double 0.0, 1.0"
     lines = [
@@ -190,9 +191,9 @@ def _count(program: Program, number: int) -> str:
         "%counter = load ptr, ptr %counter.p, align 8",
         "%old = load float, ptr %counter, align 4",
     ]
-    if number == 0:
+    if adds:
         lines += ["%new = fadd float %old, 1.0", "store float %new, ptr %counter, align 4"]
-    return indent([*lines, f"%t = fpext float %{'new' if number == 0 else 'old'} to double"])
+    return indent([*lines, f"%t = fpext float %{'new' if adds else 'old'} to double"])
 
 
 def _prologue(program: Program, number: int, declared: set[str]) -> str:

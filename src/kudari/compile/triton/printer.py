@@ -114,7 +114,7 @@ def _refuse_unknown(program: Program) -> None:
         if part != Pass(part.scalars, part.outputs, part.sums, part.first_sum):
             raise _unknown("passes over rows, columns or some elements only")
     known = (program.name, program.slots, program.hypers, program.passes, program.compute)
-    if program != Program(*known, program.cells, program.running):
+    if program != Program(*known, program.cells, program.running, program.counts):
         raise _unknown("all that this rule's program has beside its passes")
 
 
@@ -145,9 +145,10 @@ def _print_numbers(program: Program, number: int) -> str:
             code.emit(f"old{index} = tl.load(cell{index})")
             code.known[needed[name]] = f"old{index}"
     if "t" in program.hypers:
+        first = number == 0 and program.counts
         code.emit("counter = tl.load(counters + row).to(tl.pointer_type(tl.float32))")
-        code.emit(f"count = tl.load(counter){' + 1.0' if number == 0 else ''}")
-        if number == 0:
+        code.emit(f"count = tl.load(counter){' + 1.0' if first else ''}")
+        if first:
             code.emit("tl.store(counter, count)")
         code.emit("t = count.to(tl.float64)")
     inputs = {name: f"tl.load(hypers + {i})" for i, name in enumerate(program.hypers) if name != "t"}
