@@ -94,7 +94,8 @@ possible because several streams at once load memory better than one.
 {table(waiting)}
 
 64M float32 parameters in 16 matrices; "bytes" are read and written for each parameter; "times" is how many
-times as long the other takes. Optimizers that multiply matrices, on 8 matrices of 512 x 1024, ten steps:
+times as long the other takes. Optimizers that multiply matrices, on 4 matrices of 256 x 512 (one step; for
+SOAP and Shampoo ten, with one renewal of their factors):
 
 {table(multiplying)}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kudari.compile.notation import Hyper
 from kudari.optim import get, rules
-from kudari.optim.hypers import signature
+from kudari.optim.hypers import CHOICES, signature
 
 TARGET = Path(__file__).parents[1] / "src/kudari/optim/__init__.pyi"
 HEAD = """# Made by `make stubs` from kudari/rules; do not edit.
@@ -41,7 +41,11 @@ from kudari.optim.optimizer import Params as Params
 from kudari.optim.optimizer import RuleOptimizer as RuleOptimizer
 from kudari.optim.make import make_class as make_class
 """
-COMMON = {"foreach": "bool | None", "fused": "bool | None"}
+COMMON = {"foreach": "bool | None", "fused": "bool | None"} | {
+    name: f"Literal[{', '.join(map(repr, values))}]"
+    for name, values in CHOICES.items()
+    if set(values) != {False, True}
+}
 
 
 def annotation(declared: object, name: str) -> str:

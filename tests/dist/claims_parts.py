@@ -332,6 +332,29 @@ def an_overflow_on_one_rank_stops_all(world: World):
 
 
 @claim(2)
+def a_gradient_that_is_not_finite_on_one_rank_stops_all(world: World):
+    mesh = init_device_mesh("cpu", (2,))
+    optimizer, params = run("AdamW", {"skip_nonfinite": True}, everywhere(mesh, Shard(0)))
+    before = [whole(p).clone() for p in params]
+    if world.rank == 1:
+        params[0].grad.to_local().view(-1)[0] = float("inf")
+    optimizer.step()
+    assert all(torch.equal(whole(p), b) for p, b in zip(params, before, strict=True))
+    params[0].grad.to_local().view(-1)[0] = 1.0
+    optimizer.step()
+    assert not torch.equal(whole(params[0]), before[0])
+
+
+@claim(2)
+def low_bit_states_of_parts_stay_in_full_precision(world: World):
+    mesh = init_device_mesh("cpu", (2,))
+    for name in ("AdamW", "LAMB"):
+        _, params = run(name, {"state_dtype": "8bit"}, everywhere(mesh, Shard(0)))
+        _, expected = run(name, {})
+        assert_near(params, expected, name)
+
+
+@claim(2)
 def bare_slices_give_the_same_bits_to_elementwise_classes(world: World):
     """As FSDP1 and ZeRO hold parameters: each rank a flat piece of all of them, and no DTensor."""
     sizes = [100, 37]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Shape = tuple[int, ...]
@@ -115,6 +115,7 @@ class State:
             square matrix, or None, for each dimension.
         every: name of a hyper-parameter k: the state has every k-th element of the flattened parameter.
         scalar: one number for the whole tensor, kept as a 0-d float64 tensor.
+        full_precision: kept in fp32 whatever ``state_dtype`` says: a sum, a copy of weights, a factor.
         changed_by: the formula beside the step that gives it new values; empty for the step itself.
         sizes: of factors, their sizes from the tensor's shape and its group's values; None for no factor.
         name: filled in from the rule's signature.
@@ -131,6 +132,7 @@ class State:
     shape: Literal["elements", "rows", "columns", "factors"] = "elements"
     every: str = ""
     sizes: Callable[[Shape, Mapping[str, Any]], tuple[int | None, ...]] | None = None
+    full_precision: bool = False
 
     def exists(self, config: Mapping[str, Any]) -> bool:
         """Whether a tensor has this state under these options and kinds."""
@@ -194,16 +196,18 @@ def state(
     changed_by: str = "",
     shape: Literal["elements", "rows", "columns"] = "elements",
     every: str = "",
+    full_precision: bool = False,
 ) -> Any:
     """Declare a state as the default of a positional argument; see :class:`State`."""
-    return State(key, when, non_negative, init, scalar, changed_by, "", unless, shape, every)
+    made = State(key, when, non_negative, init, scalar, changed_by, "", unless, shape, every)
+    return replace(made, full_precision=full_precision)
 
 
 def factors(
     key: str, sizes: Callable[[Shape, Mapping[str, Any]], tuple[int | None, ...]], *, init: str = "zeros"
 ) -> Any:
     """Declare a list of square matrices, one for each dimension that has one; see :class:`State`."""
-    return State(key, init=init, shape="factors", sizes=sizes)
+    return State(key, init=init, shape="factors", sizes=sizes, full_precision=True)
 
 
 def measure(of: Callable[[Shape], float]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from kudari.compile.eager_bits import BITS
 from kudari.compile.expression import Expr, evaluate_scalar, slot, walk
 from kudari.compile.program import Program, Vector, sum_name
 
@@ -46,8 +47,8 @@ def _sign(x: Tensor) -> Tensor:
     return torch.where(torch.isnan(x), x, torch.sign(x))
 
 
-def apply(op: str, args: tuple[Any, ...]) -> Value:
-    """One operation on tensors and numbers."""
+def apply(op: str, args: tuple[Any, ...], dtype: torch.dtype = torch.float64) -> Value:
+    """One operation on tensors and numbers; ``dtype`` is that of a choice between two numbers."""
     tensors = [a for a in args if isinstance(a, Tensor)]
     if not tensors:
         return evaluate_scalar(op, args)
@@ -55,6 +56,8 @@ def apply(op: str, args: tuple[Any, ...]) -> Value:
         return _sign(args[0])
     if op in _UNARY:
         return _UNARY[op](args[0])
+    if op in BITS:
+        return BITS[op](*args)
     if op in _BINARY:
         return cast(Tensor, _BINARY[op](*args))
     if op == "fma":
@@ -62,6 +65,8 @@ def apply(op: str, args: tuple[Any, ...]) -> Value:
     if op == "where":
         if not isinstance(args[0], Tensor):
             return cast(Value, args[1] if args[0] else args[2])
+        if not any(isinstance(a, Tensor) for a in args[1:]):
+            args = (args[0], *(torch.tensor(a, dtype=dtype, device=args[0].device) for a in args[1:]))
         return cast(Tensor, torch.where(*args))
     like = tensors[0]
     full = [a if isinstance(a, Tensor) else torch.full_like(like, a) for a in args]
@@ -75,22 +80,26 @@ def evaluate(
 
     Args:
         expressions: without sums.
-        slots: tensors of one shape, in the type the arithmetic is wanted in.
+        slots: tensors of one shape, in the type the arithmetic is wanted in; under ``noise``, random bits
+            in int32 for expressions that ask for them.
         numbers: value of every number in the expressions.
 
     Returns:
         A new tensor, or a number, for each expression; the inputs are not written to.
     """
     done: dict[Expr, Value] = {}
+    dtype = next((x.dtype for x in slots.values() if x.is_floating_point()), torch.float64)
     for item in walk(expressions):
-        if item.op == "slot":
+        if item.op == "noise":
+            done[item] = slots["noise"]
+        elif item.op == "slot":
             done[item] = slots[item.name]
         elif item.op == "hyper":
             done[item] = numbers[item.name]
         elif item.op == "const":
             done[item] = item.value
         else:
-            done[item] = apply(item.op, tuple(done[a] for a in item.args))
+            done[item] = apply(item.op, tuple(done[a] for a in item.args), dtype)
     return [done[e] for e in expressions]
 
 
@@ -102,7 +111,8 @@ def run_pass(
     Args:
         program: the lowered rule.
         number: which pass.
-        slots: tensors by slot name, in their storage types and any strides; scratch slots are added to it.
+        slots: tensors by slot name, in their storage types (coded ones decoded) and any strides; random bits
+            as ``noise``; scratch slots are added to it.
         numbers: value of every name in ``program.hypers``, ``numel``, ``rows`` and ``columns``, and the sums
             of earlier passes.
 
@@ -119,7 +129,8 @@ def run_pass(
         """The slots that expressions read, in the type of the arithmetic."""
         names = {e.name for e in walk(roots) if e.op == "slot"}
         thin = {n: x.flatten()[:: step[n]] if step[n] > 1 else x for n, x in slots.items() if n in names}
-        return {n: x.to(compute) for n, x in thin.items()}
+        drawn = {"noise": slots["noise"]} if any(e.op == "noise" for e in walk(roots)) else {}
+        return {n: x.to(compute) for n, x in thin.items()} | drawn
 
     for vector in part.vectors:
         (value,) = evaluate((vector.expr,), wide((vector.expr,)), known)

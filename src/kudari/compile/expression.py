@@ -7,6 +7,7 @@ shared from the moment they are written.
 from __future__ import annotations
 
 import math
+import struct
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, TypeAlias
@@ -19,6 +20,19 @@ Operand: TypeAlias = "Expr | float | int"
 UNARY = ("neg", "abs", "sqrt", "sign", "exp", "log", "sin", "cos", "floor")
 BINARY = ("add", "sub", "mul", "div", "pow", "min", "max", "atan2")
 COMPARE = ("lt", "le", "gt", "ge")
+# Of 16-bit parameters and coded states; rules do not use them. For float32 x >= 0, whole n and u = 2**k, the
+# bits of shift_root(x, n, u) are those of x shifted right by n, plus what makes it u at x = 1: it is near
+# u * x**(1/2**n). shift_power(x, n, u, signed) is its inverse, 0 at 0, and odd if signed is not 0.
+BITS = (
+    "to_bf16",
+    "to_f16",
+    "stochastic_bf16",
+    "stochastic_f16",
+    "drawn_bf16",
+    "dither",
+    "shift_root",
+    "shift_power",
+)
 SUMS = ("sum", "sum_model", "sum_rows", "sum_columns")
 
 
@@ -26,9 +40,10 @@ class Expr:
     """A node: an operation and its arguments.
 
     Attributes:
-        op: ``slot`` and ``hyper`` (inputs, with ``name``), ``const`` (with ``value``), one of :data:`UNARY`,
-            :data:`BINARY`, :data:`COMPARE`, ``where``, ``fma``, a sum over elements (:data:`SUMS`), or
-            ``stage``: what an operation on whole tensors makes of its ``value``-th argument.
+        op: ``slot`` and ``hyper`` (inputs, with ``name``), ``noise`` (random bits), ``const`` (with
+            ``value``), one of :data:`UNARY`, :data:`BINARY`, :data:`COMPARE`, :data:`BITS`, ``where``,
+            ``fma``, a sum over elements (:data:`SUMS`), or ``stage``: what an operation on whole tensors
+            makes of its ``value``-th argument.
         args: arguments, in order.
         kind: ``tensor`` if it has one value for each element of the parameter; ``row``, ``column`` or
             ``batch`` if one for each row, column or matrix of the last two dimensions; ``factors`` if it is a
@@ -142,6 +157,11 @@ def const(value: float) -> Expr:
     return _intern("const", (), "", float(value), "scalar")
 
 
+def noise() -> Expr:
+    """32 random bits for each element, drawn anew at every step."""
+    return _intern("noise", (), "", 0.0, "tensor")
+
+
 def lift(value: Operand) -> Expr:
     """Numbers become constants; expressions stay."""
     return value if isinstance(value, Expr) else const(value)
@@ -164,6 +184,11 @@ def node(op: str, *args: Operand) -> Expr:
     kind = _sum_kind(op, lifted[0]) if op in SUMS else _join({a.kind for a in lifted})
     folded = _fold(op, lifted)
     return folded if folded is not None else _intern(op, lifted, "", 0.0, kind)
+
+
+def shift_offset(n: int, unit: float) -> int:
+    """The number that "shift_root" adds to shifted bits and "shift_power" takes away."""
+    return int(struct.unpack("<i", struct.pack("<f", unit))[0]) - (0x3F800000 >> n)
 
 
 def _join(kinds: set[Kind]) -> Kind:

@@ -17,7 +17,7 @@ from kudari.compile.notation import Rule, Step, ema, minimum, model_sum, sqrt
 
 CLIP = Hyper(None, at_least=0, name="clip_norm", optional=True, symbol=r"c")
 DECAY = Hyper(None, at_least=0, at_most=1, name="ema_decay", optional=True, symbol=r"\gamma")
-AVERAGE = State("ema", init="copy", name="ema")
+AVERAGE = State("ema", init="copy", name="ema", full_precision=True)
 # As in torch's clip_grad_norm_: keeps the factor finite where every gradient is zero.
 CLIP_EPS = 1e-6
 

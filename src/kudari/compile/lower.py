@@ -15,16 +15,27 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, cast
 
 from kudari.compile.expression import Expr, const, hyper, node, rebuild, walk
 from kudari.compile.passes import Outputs, RawPass, Update, split
-from kudari.compile.program import BYTES, EPSILON, SHAPES, Float, Pass, Program, Slot, Sum, Vector
+from kudari.compile.program import (
+    EPSILON,
+    SHAPES,
+    STORED_BYTES,
+    Float,
+    Pass,
+    Program,
+    Slot,
+    Storage,
+    Sum,
+    Vector,
+)
 from kudari.compile.trace import Trace
 from kudari.compile.vectors import take_out
 
 
-def lower(trace: Trace, dtypes: Mapping[str, Float], counts: bool = True) -> Program:
+def lower(trace: Trace, dtypes: Mapping[str, Storage], counts: bool = True) -> Program:
     """Make the program of a traced rule.
 
     Args:
@@ -36,13 +47,13 @@ def lower(trace: Trace, dtypes: Mapping[str, Float], counts: bool = True) -> Pro
 
 
 @functools.lru_cache(maxsize=512)
-def _lower(trace: Trace, storage: tuple[Float, ...], counts: bool) -> Program:
+def _lower(trace: Trace, storage: tuple[Storage, ...], counts: bool) -> Program:
     """Kept, because every group of every optimizer asks, and choosing the passes takes a while."""
     dtypes = dict(zip(trace.slots, storage, strict=True))
-    sizes = {name: BYTES[dtypes[name]] for name in trace.slots}
+    sizes = {name: STORED_BYTES[dtypes[name]] for name in trace.slots}
     every = dict(trace.every)
     compute: Literal["f64", "f32"] = "f64" if dtypes["p"] == "f64" else "f32"
-    raw, running = split(_update(trace, EPSILON[dtypes["p"]]), sizes, every)
+    raw, running = split(_update(trace, EPSILON[cast(Float, dtypes["p"])]), sizes, every)
     shapes = {state.name: state.shape for state in trace.states if state.shape != "factors"}
     slots = [Slot(n, dtypes[n], shapes.get(n, "elements"), every.get(n, 1)) for n in trace.slots]
     passes: list[Pass] = []

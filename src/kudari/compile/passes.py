@@ -87,7 +87,7 @@ def _latest(sums: list[Expr], last: int, bound: Mapping[Expr, int]) -> dict[Expr
 
 
 def split(
-    update: Update, sizes: Mapping[str, int], every: Mapping[str, int]
+    update: Update, sizes: Mapping[str, float], every: Mapping[str, int]
 ) -> tuple[tuple[RawPass, ...], Outputs]:
     """Cut an update into passes.
 
@@ -229,6 +229,6 @@ def _apart(whole: RawPass, every: Mapping[str, int]) -> list[RawPass]:
     return [first, second] if rest or rest_sums else [first]
 
 
-def _bytes(plan: tuple[RawPass, ...], sizes: Mapping[str, int]) -> int:
+def _bytes(plan: tuple[RawPass, ...], sizes: Mapping[str, float]) -> float:
     reads = sum(sizes[name] for part in plan for name in part.reads())
     return reads + sum(sizes[name] for part in plan for name, _ in part.outputs)

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
+from kudari.compile.codecs import CODECS, Code, Codec
 from kudari.compile.expression import Expr, Kind, walk
 
 Float = Literal["f64", "f32", "bf16", "f16"]
+Storage = Float | Code
 Scope = Literal["tensor", "model", "row", "column"]
 Shape = Literal["elements", "rows", "columns"]
 BYTES: dict[Float, int] = {"f64": 8, "f32": 4, "bf16": 2, "f16": 2}
+STORED_BYTES: dict[str, float] = {
+    **{str(name): float(size) for name, size in BYTES.items()},
+    **{str(name): codec.bytes_per_element for name, codec in CODECS.items()},
+}
 SCOPES: dict[str, Scope] = {
     "sum": "tensor",
     "sum_model": "model",
@@ -46,10 +52,20 @@ class Slot:
     """
 
     name: str
-    dtype: Float
+    dtype: Storage
     shape: Shape = "elements"
     every: int = 1
     scratch: bool = False
+
+    @property
+    def codec(self) -> Codec | None:
+        """How it is coded; None for plain floats."""
+        return CODECS.get(cast(Code, self.dtype))
+
+    @property
+    def plain(self) -> Float:
+        """Its dtype, for a slot of plain floats."""
+        return cast(Float, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -113,6 +129,11 @@ class Pass:
         return tuple(dict.fromkeys(e.name for e in found))
 
     @property
+    def draws(self) -> bool:
+        """Whether an expression asks for random bits."""
+        return any(e.op == "noise" for e in walk(self.roots))
+
+    @property
     def writes(self) -> tuple[str, ...]:
         """Names of the slots written."""
         return tuple(name for name, _ in self.outputs)
@@ -153,14 +174,35 @@ class Program:
         return any(s.scope == "model" for s in self.sums)
 
     @property
+    def coded(self) -> tuple[str, ...]:
+        """Names of the slots that are codes with a scale for each block."""
+        return tuple(s.name for s in self.slots if s.codec)
+
+    @property
+    def draws(self) -> bool:
+        """Whether an expression asks for random bits."""
+        return any(part.draws for part in self.passes)
+
+    @property
+    def columns(self) -> int:
+        """Words in a tensor's row of the pointer table: slots, scales of coded slots, key of random bits."""
+        return len(self.slots) + len(self.coded) + self.draws
+
+    @property
     def by_rows(self) -> bool:
         """Whether the kernel goes through rows and columns of the last two dimensions."""
         return any(s.shape != "elements" for s in self.slots)
 
     @property
+    def mixes_codes(self) -> bool:
+        """Whether codes come in a pass by rows or over every k-th element, for which there is no kernel."""
+        thin = [{*part.reads, *part.writes} for part in self.passes if part.every != 1]
+        return bool(self.coded) and (self.by_rows or any(not names.isdisjoint(self.coded) for names in thin))
+
+    @property
     def in_order(self) -> bool:
         """Whether it matters which element is which, so that tensors must be contiguous."""
-        return self.by_rows or any(s.every != 1 for s in self.slots)
+        return bool(self.coded) or self.by_rows or any(s.every != 1 for s in self.slots)
 
     @property
     def scalars_per_tensor(self) -> int:
@@ -168,10 +210,10 @@ class Program:
         return max(len(part.scalars) for part in self.passes)
 
     @property
-    def bytes_per_parameter(self) -> int:
+    def bytes_per_parameter(self) -> float:
         """Bytes read and written for each element, over all passes."""
-        size = {s.name: BYTES[s.dtype] / s.every for s in self.slots}
-        return round(sum(size[name] for part in self.passes for name in (*part.reads, *part.writes)))
+        size = {s.name: STORED_BYTES[s.dtype] / s.every for s in self.slots}
+        return sum(size[name] for part in self.passes for name in (*part.reads, *part.writes))
 
     def plan(self) -> str:
         """Reads and writes of each pass: ``p g m v / p m v``."""

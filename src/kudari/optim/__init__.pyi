@@ -39,6 +39,9 @@ class Adadelta(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Adafactor(RuleOptimizer):
@@ -56,6 +59,9 @@ class Adafactor(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Adagrad(RuleOptimizer):
@@ -73,6 +79,9 @@ class Adagrad(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Adam(RuleOptimizer):
@@ -92,6 +101,9 @@ class Adam(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class AdamAtan2(RuleOptimizer):
@@ -110,6 +122,9 @@ class AdamAtan2(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Adamax(RuleOptimizer):
@@ -127,6 +142,9 @@ class Adamax(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class AdamW(RuleOptimizer):
@@ -145,6 +163,9 @@ class AdamW(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Adan(RuleOptimizer):
@@ -163,6 +184,9 @@ class Adan(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class AdEMAMix(RuleOptimizer):
@@ -183,6 +207,9 @@ class AdEMAMix(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class ADOPT(RuleOptimizer):
@@ -202,6 +229,9 @@ class ADOPT(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class LAMB(RuleOptimizer):
@@ -222,6 +252,9 @@ class LAMB(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class LARS(RuleOptimizer):
@@ -241,6 +274,9 @@ class LARS(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Lion(RuleOptimizer):
@@ -257,6 +293,9 @@ class Lion(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class MARS(RuleOptimizer):
@@ -280,6 +319,9 @@ class MARS(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Muon(RuleOptimizer):
@@ -306,6 +348,9 @@ class Muon(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class NAdam(RuleOptimizer):
@@ -325,6 +370,9 @@ class NAdam(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Prodigy(RuleOptimizer):
@@ -349,6 +397,9 @@ class Prodigy(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class RAdam(RuleOptimizer):
@@ -367,6 +418,9 @@ class RAdam(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class RMSprop(RuleOptimizer):
@@ -385,6 +439,9 @@ class RMSprop(RuleOptimizer):
         differentiable: bool = False,
         *,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class ScheduleFreeAdamW(AveragingOptimizer):
@@ -404,6 +461,9 @@ class ScheduleFreeAdamW(AveragingOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class ScheduleFreeSGD(AveragingOptimizer):
@@ -422,6 +482,9 @@ class ScheduleFreeSGD(AveragingOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class SGD(RuleOptimizer):
@@ -440,6 +503,9 @@ class SGD(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class Shampoo(RuleOptimizer):
@@ -466,6 +532,9 @@ class Shampoo(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class SOAP(RuleOptimizer):
@@ -487,6 +556,9 @@ class SOAP(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class SophiaG(GradientHessianOptimizer):
@@ -505,6 +577,9 @@ class SophiaG(GradientHessianOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class SophiaH(EstimatedHessianOptimizer):
@@ -523,6 +598,9 @@ class SophiaH(EstimatedHessianOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...
 
 class StableAdamW(RuleOptimizer):
@@ -540,4 +618,7 @@ class StableAdamW(RuleOptimizer):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        state_dtype: Literal['fp32', 'bf16', '8bit', '4bit', '8bit-dynamic'] = 'fp32',
+        rounding: Literal['nearest', 'stochastic', 'kahan'] = 'nearest',
+        skip_nonfinite: bool = False,
     ) -> None: ...

@@ -10,6 +10,7 @@ import torch
 from kudari.compile.cpu import compile_cpu
 from kudari.compile.gpu import compile_gpu
 from kudari.compile.program import Program
+from kudari.errors import CompileError
 from kudari.optim.binding import Binding, CpuBinding, Member
 from kudari.optim.gpu_binding import GpuBinding
 
@@ -28,6 +29,8 @@ class Backend:
 
 
 def _bind_cpu(program: Program, members: Sequence[Member], grad_dtype: torch.dtype) -> Binding:
+    if program.mixes_codes:
+        raise CompileError("Coded states go with no sums over rows and columns and no sliced states yet.")
     return CpuBinding(program, compile_cpu(program), members, grad_dtype)
 
 

@@ -23,21 +23,17 @@ from kudari.compile.expression import evaluate
 from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
 from kudari.compile.notation import Rule, State
 from kudari.compile.plan import Plan, RowPlan, make_plan, make_row_plan
-from kudari.compile.program import Float, Program, sum_name
+from kudari.compile.program import Program, sum_name
 from kudari.errors import UnsupportedError
 from kudari.optim.sharding import Part, Summing, add_up_parts, rows_of
+from kudari.optim.states import FLOATS as FLOATS
+from kudari.optim.states import decode, encode, is_coded, is_dense, pieces
+from kudari.optim.states import real as real
 
 # As a function of any tensor: a step asks for thousands of addresses.
 _address = Tensor.data_ptr
 
 Ready = Literal["ready", "staged", "stale"]
-
-FLOATS: dict[torch.dtype, Float] = {
-    torch.float64: "f64",
-    torch.float32: "f32",
-    torch.bfloat16: "bf16",
-    torch.float16: "f16",
-}
 
 
 def own_gradient(p: Tensor) -> Tensor | None:
@@ -89,23 +85,9 @@ class Member:
         return g.to_dense() if g.layout is not torch.strided else g
 
 
-def real(x: Tensor) -> Tensor:
-    """A complex tensor as twice as many reals, sharing memory."""
-    return torch.view_as_real(x) if x.is_complex() else x
-
-
-def is_dense(x: Tensor) -> bool:
-    """Whether the elements fill one block of memory without gaps or overlaps, in any order."""
-    if x.is_contiguous():
-        return True
-    expected = 1
-    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
-        if size == 1:
-            continue
-        if stride != expected:
-            return False
-        expected *= size
-    return True
+def in_rows(member: Member) -> bool:
+    """Whether a tensor has coded states, which are row-major, and so must be all that goes with them."""
+    return any(map(is_coded, member.state.values()))
 
 
 def same_layout(a: Tensor, b: Tensor) -> bool:
@@ -213,6 +195,7 @@ class CpuBinding:
         self.states = [m.state for m in members]
         self.keys, self.cell_keys = members[0].keys, members[0].cells
         self.counted = "step" in members[0].state
+        self.coded = [key for key in self.keys if is_coded(members[0].state.get(key))]
         self.grad_dtype = grad_dtype
         written = {name for part in program.passes for name in part.writes}
         self.moves, self.clears = "p" in written, "g" in written
@@ -221,7 +204,8 @@ class CpuBinding:
         self.rows = rows_of([m.held for m in members])
         # Where every parameter is plainly contiguous and real, one comparison of addresses is enough.
         self.plain = all(p.is_contiguous() and not p.is_complex() for p in self.params)
-        self.usable = torch.Tensor.is_contiguous if program.in_order else is_dense
+        in_order = program.in_order or any(map(in_rows, members))
+        self.usable = torch.Tensor.is_contiguous if in_order else is_dense
         self._tables()
         self.copies: list[tuple[Tensor, Tensor]] = []
         self.kept: list[Tensor] = []
@@ -238,7 +222,7 @@ class CpuBinding:
         )
         compute = np.float64 if program.compute == "f64" else np.float32
         sums = max(1, len(program.sums))
-        self.slots = np.zeros((count, len(program.slots)), dtype=np.int64)
+        self.slots = np.zeros((count, program.columns), dtype=np.int64)
         self.scalars = np.zeros((count, max(1, program.scalars_per_tensor)), dtype=compute)
         self.hypers = np.zeros(max(1, len(program.hypers)), dtype=np.float64)
         self.counters = np.array([m.counter.data_ptr() for m in self.members], dtype=np.int64)
@@ -277,16 +261,27 @@ class CpuBinding:
 
     def _current(self) -> list[list[int]]:
         """Addresses of everything but gradients, and how long the parameters are, as they are now."""
-        keys = (*self.keys, *(("step",) if self.counted else ()), *self.cell_keys)
         found = [list(map(_address, self.params)), list(map(Tensor.numel, self.params))]
+        keys = (*(("step",) if self.counted else ()), *self.cell_keys)
+        if self.coded:
+            found += self._pieces()
+        else:
+            keys = (*self.keys, *keys)
         found += [list(map(_address, map(operator.itemgetter(key), self.states))) for key in keys]
         return found
+
+    def _pieces(self) -> list[list[int]]:
+        """Addresses of states, some of them coded: first all codes and plain states, then all scales."""
+        held = [[pieces(s[key]) for s in self.states] for key in self.keys]
+        first = [[tensors[0].data_ptr() for tensors in column] for column in held]
+        scales = [column for key, column in zip(self.keys, held, strict=True) if key in self.coded]
+        return first + [[tensors[1].data_ptr() for tensors in column] for column in scales]
 
     def bind(self) -> None:
         """Write all addresses but the gradients' into the tables."""
         self.addresses = self._current()
         self.slots[:, 0] = self.addresses[0]
-        for index in range(len(self.keys)):
+        for index in range(len(self.keys) + len(self.coded)):
             self.slots[:, 2 + index] = self.addresses[2 + index]
         for index in range(len(self.cell_keys)):
             self.cells[:, index] = self.addresses[index - len(self.cell_keys)]
@@ -308,6 +303,7 @@ class CpuBinding:
             found = self._in_place(grads)
         except (
             AttributeError,
+            IndexError,
             KeyError,
             RuntimeError,
             TypeError,
@@ -364,6 +360,8 @@ class CpuBinding:
         if numbers != self.numbers:
             self.hypers[: len(numbers)] = numbers
             self.numbers = numbers
+        if self.program.draws:
+            self._draw()
         self.kernel.call(self.context_address, self.plan.threads(threads))
         self.finish()
 
@@ -371,6 +369,8 @@ class CpuBinding:
         """Run one pass; the caller looks after sums over the whole model, and calls :meth:`finish`."""
         self.hypers[: len(numbers)] = numbers
         self.numbers = numbers
+        if self.program.passes[number].draws:
+            self._draw()
         first, end = CONTEXT["first_pass"], CONTEXT["end_pass"]
         self.context[first], self.context[end] = number, number + 1
         self.kernel.call(self.context_address, self.plan.threads(threads))
@@ -391,6 +391,11 @@ class CpuBinding:
     def take_sums(self, sums: Any) -> None:
         """Go on with these."""
         self.sums[:] = sums
+
+    def _draw(self) -> None:
+        """A new key of random bits for every tensor, from torch's default generator."""
+        keys = torch.randint(2**63 - 1, (len(self.members),), dtype=torch.int64, device="cpu")
+        self.slots[:, -1] = keys.numpy()
 
     def finish(self) -> None:
         """Tell autograd that the parameters have changed, and write copies back."""
@@ -475,9 +480,15 @@ class EagerBinding:
             cells = [member.state[key] for key in member.cells]
             values |= {name: float(x) for (name, _), x in zip(self.program.cells, cells, strict=True)}
             tensors = [member.param.detach(), member.dense_gradient()]
-            tensors += [member.state[key] for key in member.keys]
+            tensors += [self._plain(member.state[key]) for key in member.keys]
             slots = dict(zip(names, map(real, tensors), strict=True)) | self.scratch[row]
+            if part.draws:
+                slots["noise"] = _random_bits(slots["p"])
             found = eager.run_pass(self.program, number, slots, values)
+            slots.pop("noise", None)
+            for key, slot in zip(member.keys, self.program.slots[2:], strict=False):
+                if slot.codec and slot.name in part.writes:
+                    member.state[key].update(encode(slots[slot.name], slot.codec))
             self.scratch[row] = {n: slots[n] for n in slots if n not in names}
             self.sums[row, part.first_sum : part.first_sum + len(found)] = found
             if number == len(self.program.passes) - 1:
@@ -485,6 +496,15 @@ class EagerBinding:
                 new = [evaluate(expr, values) for _, expr in self.program.cells]
                 for cell, value in zip(cells, new, strict=True):
                     cell.fill_(value)
+
+    @staticmethod
+    def _plain(value: Any) -> Tensor:
+        return decode(value) if is_coded(value) else value
+
+
+def _random_bits(like: Tensor) -> Tensor:
+    """32 random bits for each element, from torch's default generator of the device."""
+    return torch.randint(-(2**31), 2**31, like.shape, dtype=torch.int32, device=like.device)
 
 
 def _matrices(p: Tensor) -> tuple[int, int, int]:

@@ -16,7 +16,8 @@ from kudari.compile.expression import Expr, evaluate
 from kudari.compile.extend import Extras, extend
 from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
-from kudari.compile.program import sum_name
+from kudari.compile.program import Program, Storage, sum_name
+from kudari.compile.rounding import KAHAN, with_drawn_states, with_rounding
 from kudari.compile.trace import Trace, trace
 from kudari.errors import CompileError, UnsupportedError
 from kudari.optim import sharding
@@ -30,10 +31,10 @@ from kudari.optim.binding import (
     for_each_element,
     own_gradient,
     read_numbers,
-    real,
 )
 from kudari.optim.gpu_binding import GpuBinding
 from kudari.optim.staged import StagedBinding, batches, fit_factors
+from kudari.optim.states import is_coded, pieces, recode, storage
 
 if TYPE_CHECKING:
     from kudari.optim.optimizer import RuleOptimizer
@@ -63,10 +64,10 @@ class BoundGroup:
     ) -> None:
         self.owner, self.unscale, self.gradient = owner, unscale, gradient
         self.params, self.group = list(group["params"]), group
-        self.config = self._config(group)
+        self.config, self.rounding = self._config(group), str(group["rounding"])
         self.extras = Extras() if formula else Extras.of(group)
         self.rule, self.formula = extend(owner.rule, self.extras), formula
-        self.traces: dict[tuple[bool | str, ...], Trace] = {}
+        self.traces: dict[tuple[Any, ...], Trace] = {}
         self.trace = self._trace(group, {})  # its numbers are those of every kind of tensor
         self.names = [
             (name.partition("[")[0], int(name.partition("[")[2][:-1]) if "[" in name else None)
@@ -108,25 +109,25 @@ class BoundGroup:
                 )
             sharding.check_placement(rule.name, p)
             kinds = rule.kinds_of(tuple(p.shape), group)
-            traced = self._trace(group, kinds)
+            traced = self._trace(group, kinds, p.dtype)
             fresh = self.owner.init_state(p, group, rule)
             backend, member = self._member(p, fresh, traced, {**group, **kinds})
             _refuse_average(rule, member)
-            fit_states(rule, member.param, member.state, traced.states, group)
+            self._fit(member, traced, group)
             fit_factors(rule.name, p, self.owner.state[p], [s.key for s, _ in traced.factors])
             if member.part is not None:
                 member.part.put_back()
                 self.parts.append(member.part)
-            dtypes = (p.dtype, g.dtype, *(member.state[k].dtype for k in member.keys))
-            sorts.setdefault((traced, backend, p.device, dtypes), []).append(member)
-        for (traced, backend, _, dtypes), members in sorts.items():
-            pieces = cut(traced)
-            if len(pieces) == 1:
-                self.bindings.append(self._bind_part(traced, members, dtypes[1], backend))
+            stored = tuple(storage(x) for x in (p, g, *(member.state[k] for k in member.keys)))
+            sorts.setdefault((traced, backend, p.device, g.dtype, stored), []).append(member)
+        for (traced, backend, _, grad_dtype, _), members in sorts.items():
+            parts = cut(traced)
+            if len(parts) == 1:
+                self.bindings.append(self._bind_part(traced, members, grad_dtype, backend))
             else:
                 for some in batches(members):
                     self.bindings.append(
-                        StagedBinding(traced, pieces, some, dtypes[1], backend, self._bind_part)
+                        StagedBinding(traced, parts, some, grad_dtype, backend, self._bind_part)
                     )
 
     def _bind_part(
@@ -146,32 +147,37 @@ class BoundGroup:
             backend: what has kernels for them; torch's operations do what has none.
             counts: whether this part counts the step.
         """
-        first = members[0]
-        compute = torch.float64 if first.param.dtype is torch.float64 else torch.float32
-        dtypes = [first.param.dtype, grad_dtype]
-        dtypes += [first.state[s.key].dtype if s.key in first.state else compute for s in traced.states]
-        reals = [real(torch.empty(0, dtype=d)).dtype for d in dtypes]
-        storage = {n: FLOATS.get(d, "f64") for n, d in zip(traced.slots, reals, strict=True)}
-        program = lower(traced, storage, counts)
+        program = _lowered(traced, members[0], grad_dtype, counts)
         reason = ""
         if backend is not None:
             try:
                 return backend.bind(program, members, grad_dtype)
             except CompileError as error:
                 reason = str(error)
-        _say_eager(self.owner.rule, first.param, reason)
+        _say_eager(self.owner.rule, members[0].param, reason)
         return EagerBinding(program, members, grad_dtype)
 
-    def _trace(self, group: Mapping[str, Any], kinds: Mapping[str, bool | str]) -> Trace:
-        """The rule for one kind of tensors, traced once."""
-        key = tuple(kinds.values())
+    def _trace(
+        self, group: Mapping[str, Any], kinds: Mapping[str, bool | str], dtype: torch.dtype = torch.float32
+    ) -> Trace:
+        """The rule for one kind of tensors of one dtype, with the group's rounding, traced once."""
+        key = (*kinds.values(), dtype)
         if key not in self.traces:
             config = {**group, **kinds}
             maximize = bool(group["maximize"])
-            self.traces[key] = trace(
-                self.rule, config, maximize=maximize, unscale=self.unscale, formula=self.formula
-            )
+            made = trace(self.rule, config, maximize=maximize, unscale=self.unscale, formula=self.formula)
+            self.traces[key] = with_rounding(made, self.rounding, FLOATS.get(dtype, "f64"))
         return self.traces[key]
+
+    def _fit(self, member: Member, traced: Trace, group: dict[str, Any]) -> None:
+        """Bring the states that a step uses into the form and layout that it goes through them in."""
+        p = member.param
+        state = self.owner.state[p] if member.part is None else member.part.state
+        recode(self.rule.name, member.whole, state, traced.states, group)
+        plain = [s for s in traced.states if not is_coded(state[s.key])]
+        # Codes are in row-major order, and so must be everything beside them.
+        like = p if len(plain) == len(traced.states) else p.detach().contiguous()
+        fit_states(self.rule, like, state, plain, group)
 
     def _member(
         self, p: Tensor, fresh: bool, traced: Trace, config: Mapping[str, Any]
@@ -189,7 +195,7 @@ class BoundGroup:
         keys, cells = tuple(s.key for s in traced.states), tuple(s.key for s, _ in traced.cells)
         g = gradient(p)
         assert g is not None
-        backend = _backend([p, g, *(state[k] for k in keys)])
+        backend = _backend(p, [g, *(state[k] for k in keys)])
         on_device = config["capturable"] or (backend is not None and backend.on_device)
         device = p.device if on_device else torch.device("cpu")
         counted = rule.keeps_count(config)
@@ -283,14 +289,25 @@ def _nones(value: Any) -> Any:
     return tuple([part is None for part in value]) if isinstance(value, tuple) else value is None
 
 
-def _backend(tensors: list[Tensor]) -> Backend | None:
-    """What has kernels for a parameter, its gradient and its states, if anything has."""
-    p = tensors[0]
+def _backend(p: Tensor, values: Sequence[Any]) -> Backend | None:
+    """What has kernels for a parameter with its gradient and states, plain or coded, if anything has."""
     plain = type(p) in (Tensor, torch.nn.Parameter)
-    known = all(real(torch.empty(0, dtype=x.dtype)).dtype in FLOATS for x in tensors)
-    if not (plain and known and all(x.device == p.device for x in tensors)):
+    known = all(storage(x) is not None for x in (p, *values))
+    if not (plain and known and all(x.device == p.device for value in values for x in pieces(value))):
         return None
     return BACKENDS.get(p.device.type)
+
+
+def _lowered(traced: Trace, first: Member, grad_dtype: torch.dtype, counts: bool) -> Program:
+    """The program of a rule or part for tensors like the first."""
+    compute = torch.float64 if first.param.dtype is torch.float64 else torch.float32
+    held = [
+        first.state[s.key] if s.key in first.state else torch.empty(0, dtype=compute) for s in traced.states
+    ]
+    stored = [storage(x) for x in (first.param, torch.empty(0, dtype=grad_dtype), *held)]
+    dtypes: dict[str, Storage] = {n: d or "f64" for n, d in zip(traced.slots, stored, strict=True)}
+    short = {s.name for s in traced.states if dtypes[s.name] == "bf16"} - {KAHAN.name}
+    return lower(with_drawn_states(traced, short), dtypes, counts)
 
 
 def _check_gradient(rule: Rule, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:

@@ -114,7 +114,7 @@ def _plan(found: Sequence[Program | Call]) -> str:
 
 
 def _bytes(found: Sequence[Program | Call]) -> int:
-    return sum(p.bytes_per_parameter for p in found if isinstance(p, Program))
+    return round(sum(p.bytes_per_parameter for p in found if isinstance(p, Program)))
 
 
 def allowed(declared: Hyper | Option) -> str:

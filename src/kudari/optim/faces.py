@@ -11,8 +11,8 @@ from torch import Tensor
 from kudari.errors import ArgumentError, HyperError, UnsupportedError
 from kudari.optim import sharding
 from kudari.optim.binding import own_gradient, real
-from kudari.optim.loading import state_dtype
 from kudari.optim.optimizer import RuleOptimizer
+from kudari.optim.states import state_dtype
 
 _T = TypeVar("_T")
 

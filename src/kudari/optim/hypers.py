@@ -8,7 +8,9 @@ from typing import Any
 
 from kudari.compile.extend import CLIP, DECAY
 from kudari.compile.notation import Hyper, Rule
+from kudari.compile.rounding import ROUNDINGS
 from kudari.errors import HyperError, did_you_mean
+from kudari.optim.states import STATE_DTYPES
 
 # Keywords of every class, with torch's meaning; `foreach` and `fused` are hints and change no result.
 COMMON: dict[str, Any] = {
@@ -17,6 +19,15 @@ COMMON: dict[str, Any] = {
     "capturable": False,
     "differentiable": False,
     "fused": None,
+    "state_dtype": "fp32",
+    "rounding": "nearest",
+    "skip_nonfinite": False,
+}
+# Those of them that are one of several values.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "state_dtype": STATE_DTYPES,
+    "rounding": ROUNDINGS,
+    "skip_nonfinite": (False, True),
 }
 
 
@@ -68,6 +79,9 @@ def check(rule: Rule, group: Mapping[str, Any]) -> None:
         if choice.plain(group[choice.name]) not in choice.choices:
             allowed = " or ".join(map(repr, choice.choices))
             raise _refuse(rule, choice.name, group[choice.name], allowed)
+    for name, choices in CHOICES.items():
+        if group.get(name, choices[0]) not in choices:
+            raise _refuse(rule, name, group[name], " or ".join(map(repr, choices)))
     if group.get("differentiable"):
         raise HyperError(
             f"{rule.name}: differentiable=True is not allowed; expected False.",

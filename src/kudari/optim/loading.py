@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kudari.compile.notation import Rule
+from kudari.compile.rounding import KAHAN
 from kudari.errors import CheckpointError, did_you_mean
+from kudari.optim import bitsandbytes, sharding
+from kudari.optim.states import convert, is_coded, kept_as, state_dtype
 
 if TYPE_CHECKING:
     from kudari.optim.optimizer import RuleOptimizer
@@ -23,18 +27,6 @@ if TYPE_CHECKING:
 
 class StateMismatchError(CheckpointError, ValueError):
     """A checkpoint whose groups or parameter names are not this optimizer's."""
-
-
-def state_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which states of such a parameter are kept: float32 at least.
-
-    Example:
-        >>> state_dtype(torch.bfloat16), state_dtype(torch.float64)
-        (torch.float32, torch.float64)
-    """
-    if dtype in (torch.complex64, torch.complex128):
-        return dtype
-    return torch.float64 if dtype is torch.float64 else torch.float32
 
 
 def load(optimizer: RuleOptimizer, state_dict: dict[str, Any]) -> None:
@@ -53,15 +45,13 @@ def load(optimizer: RuleOptimizer, state_dict: dict[str, Any]) -> None:
     saved_groups: list[dict[str, Any]] = copy.deepcopy(state_dict["param_groups"])
     matched = _match(optimizer.param_groups, saved_groups)
     state: defaultdict[Any, Any] = defaultdict(dict)
-    numbers = {s.key for s in optimizer.rule.states if s.scalar}
+    groups = [_merge(ours, saved) for ours, saved in zip(optimizer.param_groups, saved_groups, strict=True)]
+    group_of = {p: group for group in groups for p in group["params"]}
     for key, value in state_dict["state"].items():
         if key in matched:
-            state[matched[key]] = {
-                k: _take_number(v) if k in numbers else _take(matched[key], k, v) for k, v in value.items()
-            }
+            state[matched[key]] = _take_all(optimizer.rule, matched[key], group_of[matched[key]], value)
         else:
             state[key] = copy.deepcopy(value)
-    groups = [_merge(ours, saved) for ours, saved in zip(optimizer.param_groups, saved_groups, strict=True)]
     optimizer.__setstate__({"state": state, "param_groups": groups})
     for after in optimizer._optimizer_load_state_dict_post_hooks.values():
         after(optimizer)
@@ -99,6 +89,29 @@ def _match_by_name(groups: list[dict[str, Any]], saved: list[dict[str, Any]]) ->
                 )
             matched[numbers[name]] = tensor
     return matched
+
+
+def _take_all(rule: Rule, p: Tensor, group: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies of a tensor's states, each as this group keeps it."""
+    if bitsandbytes.is_entry(saved):
+        saved = bitsandbytes.translate(rule, p, group, saved)
+    declared = {s.key: s for s in rule.states}
+    if group["rounding"] == "kahan":
+        declared[KAHAN.key] = KAHAN
+    found = {}
+    for key, value in saved.items():
+        if key == KAHAN.key and key not in declared:
+            continue  # what a rounding lost means nothing to other roundings
+        one = declared.get(key)
+        if one is not None and one.scalar:
+            found[key] = _take_number(value)
+        elif one is not None and (isinstance(value, Tensor) or is_coded(value)):
+            plain = isinstance(value, Tensor) and not sharding.is_sharded(p)
+            given = sharding.whole(value) if plain else value
+            found[key] = convert(given, p, kept_as(one, p, group), copy=True)
+        else:
+            found[key] = _take(p, key, value)
+    return found
 
 
 def _take(param: Tensor, key: str, value: Any) -> Any:
@@ -143,6 +156,7 @@ def numbers_on_cpu(optimizer: RuleOptimizer, state_dict: dict[str, Any]) -> dict
 def _merge(ours: Mapping[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
     """The checkpoint's values, our tensors and names, and our values for what it lacks."""
     merged = {**ours, **saved, "params": ours["params"]}
+    merged |= {key: ours[key] for key in ("state_dtype", "rounding") if key in ours}
     if "param_names" in ours:
         merged["param_names"] = ours["param_names"]
     for key, value in merged.items():

@@ -62,8 +62,7 @@ def _made(rule: Rule, module: str) -> type[RuleOptimizer]:
     options, kinds = [o.name for o in rule.options], [k.name for k in rule.kinds]
     body = {
         "rule": rule,
-        # `maximize` twice: an itemgetter of one key would not return a tuple.
-        "_options": operator.itemgetter("maximize", "maximize", *options),
+        "_options": operator.itemgetter("maximize", "state_dtype", "rounding", *options),
         "_switches": tuple({s.when for s in rule.states if s.when} - {*options, *kinds}),
         "_couples": Later(lambda: any(part.sums for part in programs(rule)) or len(programs(rule)) > 1),
         "_model_numbers": Later(lambda: _of_model(rule)) if rule.running else frozenset(),

@@ -12,13 +12,16 @@ from torch import Tensor
 from torch.optim import optimizer as torch_optimizer
 
 from kudari.compile.notation import Rule, Running, State
+from kudari.compile.rounding import KAHAN
 from kudari.errors import UnsupportedError
 from kudari.optim import hypers, loading, sharding
 from kudari.optim.backends import BACKENDS
 from kudari.optim.binding import add_up_model_sums, for_each_element, needs_others, real, state_like
 from kudari.optim.bound_group import BoundGroup
+from kudari.optim.finite import FiniteCheck
 from kudari.optim.gpu_binding import GpuBinding, capturing
 from kudari.optim.staged import StagedBinding
+from kudari.optim.states import convert, is_coded, kept_as, state_dtype
 
 _T = TypeVar("_T")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -58,6 +61,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._in_graphs: list[BoundGroup] = []
         self._entries: list[dict[str, Any]] = []
         self._cuts = sharding.Cuts()
+        self._finite: FiniteCheck | None = None
         super().__init__(given, values)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -116,6 +120,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         if found is not None and not self._skips_on_device() and self._forbidden(found):
             return loss
         scale = getattr(self, "grad_scale", None)
+        if not self._gradients_allow():
+            return loss
         # States that were taken away or replaced from outside must not be written to any more.
         if not all(map(operator.is_, self.state.values(), self._entries)) or len(self.state) != len(
             self._entries
@@ -181,6 +187,17 @@ class RuleOptimizer(torch.optim.Optimizer):
         backends = {BACKENDS.get(p.device.type) for p in self._tensors()}
         return all(b is not None and b.on_device for b in backends)
 
+    def _gradients_allow(self) -> bool:
+        """Whether the gradients of all groups that ask for it are finite, on every rank."""
+        asking = [group for group in self.param_groups if group["skip_nonfinite"]]
+        if not asking:
+            return True
+        if self._finite is None:
+            self._finite = FiniteCheck()
+        grads = [sharding.local(p.grad) for group in asking for p in group["params"] if p.grad is not None]
+        finite = self._finite(grads, torch.get_num_threads())
+        return not sharding.on_any_rank(not finite, self._tensors())
+
     def _advance(self, bound: list[BoundGroup]) -> None:
         """Give the groups' own numbers their new values; those of the model are one for all groups."""
         for part in bound:
@@ -230,7 +247,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         self.__dict__.setdefault("_bound", {})
         self.__dict__.setdefault("_in_graphs", [])
-        self._entries, self._cuts = [], sharding.Cuts()
+        self._entries, self._cuts, self._finite = [], sharding.Cuts(), None
         self._forget(*self._bound)
         for group in self.param_groups:
             for key, value in {**self.defaults, **hypers.COMMON}.items():
@@ -258,6 +275,10 @@ class RuleOptimizer(torch.optim.Optimizer):
                 fresh = False
                 continue
             state[declared.key] = _first_value(rule, declared, p, group)
+        short = p.dtype in (torch.bfloat16, torch.float16)
+        if group["rounding"] == "kahan" and short and state.get(KAHAN.key) is None:
+            first = state_like(rule, sharding.local(p), p.dtype, KAHAN, group).zero_()
+            state[KAHAN.key] = sharding.placed_like(first, p)
         return fresh
 
 
@@ -267,11 +288,11 @@ def _start(declared: Running, values: Mapping[str, Any]) -> float:
 
 
 def _first_value(rule: Rule, declared: State, p: Tensor, group: Mapping[str, Any]) -> Any:
-    """A state as it is before the first step: a tensor, or a list of factors."""
+    """A state as it is before the first step, as the group keeps it; or a list of factors."""
     start = declared.init
     if declared.sizes is not None:
         sizes = declared.sizes(tuple(p.shape), group)
-        like = torch.zeros((), dtype=loading.state_dtype(p.dtype), device=p.device)
+        like = torch.zeros((), dtype=state_dtype(p.dtype), device=p.device)
         made = [None if n is None else like.new_zeros(n, n) for n in sizes]
         for factor in made:
             if factor is not None and start == "identity":
@@ -283,12 +304,13 @@ def _first_value(rule: Rule, declared: State, p: Tensor, group: Mapping[str, Any
         return torch.full((), float(start), dtype=torch.float64, device="cpu")
     cut = for_each_element(declared, group)
     part = sharding.local(p) if cut else p
-    state = state_like(rule, part, loading.state_dtype(p.dtype), declared, group).zero_()
+    state = state_like(rule, part, state_dtype(p.dtype), declared, group).zero_()
     if start == "copy":
         state.copy_(part.detach() if cut else sharding.whole(p).flatten()[:: int(group[declared.every])])
     elif start != "zeros":
         real(state).fill_(float(start))  # of a complex tensor, both parts
-    return sharding.placed_like(state, p) if cut else state
+    kept = convert(state, part, kept_as(declared, p, group))
+    return sharding.placed_like(kept, p) if cut and not is_coded(kept) else kept
 
 
 def _without_dynamo(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,12 +25,13 @@ from kudari.optim.binding import (
     Member,
     Ready,
     dense_like,
-    is_dense,
+    in_rows,
     run_alone,
     same_layout,
 )
 from kudari.optim.exchange import run_shared
 from kudari.optim.sharding import Ranks
+from kudari.optim.states import codec_in, decode, encode, is_coded, is_dense
 
 Binding = CpuBinding | EagerBinding
 BindPart = Callable[[Trace, Sequence[Member], torch.dtype, Backend | None, bool], Binding]
@@ -213,7 +214,12 @@ class StagedBinding:
         for name in names:
             if name not in self.keys and name != "p":
                 for m, own in zip(self.members, self.temporaries, strict=True):
-                    own[TEMPORARY + name] = dense_like(m.param.detach(), self.compute)
+                    own[TEMPORARY + name] = self._room(m)
+
+    def _room(self, m: Member) -> Tensor:
+        """An uninitialised temporary, in the layout that the parts go through the tensor in."""
+        like = m.param.detach()
+        return dense_like(like.contiguous() if in_rows(m) else like, self.compute)
 
     def _call(self, call: Call, values: Sequence[Mapping[str, float]]) -> None:
         """Run a stage on the tensors whose turn it is."""
@@ -244,6 +250,7 @@ class StagedBinding:
         else:
             key = self.keys.get(name)
             found = self.temporaries[row][TEMPORARY + name] if key is None else member.state[key]
+        found = decode(found) if is_coded(found) else found
         return found if isinstance(found, list) else found.to(self.compute).contiguous()
 
     def _keep(self, row: int, name: str, value: Any) -> None:
@@ -251,12 +258,15 @@ class StagedBinding:
         member = self.members[row]
         if name in self.keys:
             kept = member.state[self.keys[name]]
+            if is_coded(kept):
+                kept.update(encode(value, codec_in(kept)))
+                return
             pairs = zip(kept, value, strict=True) if isinstance(kept, list) else [(kept, value)]
             for old, new in pairs:
                 if new is not old:
                     old.copy_(new)
             return
-        like = dense_like(member.param.detach(), self.compute)
+        like = self._room(member)
         fits = value.dtype is self.compute and is_dense(value) and same_layout(value, like)
         self.temporaries[row][TEMPORARY + name] = value if fits else like.copy_(value)
 

@@ -37,9 +37,9 @@ from kudari.compile.notation import (
 def adafactor(
     p: Expr,
     g: Expr,
-    R: Expr = state("row_var", when="factored", non_negative=True, shape="rows"),
-    C: Expr = state("col_var", when="factored", non_negative=True, shape="columns"),
-    v: Expr = state("variance", unless="factored", non_negative=True),
+    R: Expr = state("row_var", when="factored", non_negative=True, shape="rows", full_precision=True),
+    C: Expr = state("col_var", when="factored", non_negative=True, shape="columns", full_precision=True),
+    v: Expr = state("variance", unless="factored", non_negative=True, full_precision=True),
     *,
     t: Expr,
     lr: Expr = hyper(1e-2, at_least=0),

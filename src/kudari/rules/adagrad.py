@@ -19,7 +19,7 @@ from kudari.compile.notation import Expr, Step, hyper, rule, sqrt, state
 def adagrad(
     p: Expr,
     g: Expr,
-    s: Expr = state("sum", non_negative=True, init="initial_accumulator_value"),
+    s: Expr = state("sum", non_negative=True, init="initial_accumulator_value", full_precision=True),
     *,
     t: Expr,
     lr: Expr = hyper(1e-2, at_least=0),

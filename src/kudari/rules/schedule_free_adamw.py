@@ -39,7 +39,7 @@ def lookahead(p: Expr, z: Expr, *, betas: tuple[Expr, Expr]) -> Step:
 def schedule_free_adamw(
     p: Expr,
     g: Expr,
-    z: Expr = state("z", init="copy"),
+    z: Expr = state("z", init="copy", full_precision=True),
     v: Expr = state("exp_avg_sq", non_negative=True),
     *,
     lr: Expr = hyper(0.0025, at_least=0),

@@ -26,7 +26,7 @@ def lookahead(p: Expr, z: Expr, *, momentum: Expr) -> Step:
 def schedule_free_sgd(
     p: Expr,
     g: Expr,
-    z: Expr = state("z", init="copy"),
+    z: Expr = state("z", init="copy", full_precision=True),
     *,
     lr: Expr = hyper(1.0, at_least=0),
     momentum: Expr = hyper(0.9, above=0, below=1),

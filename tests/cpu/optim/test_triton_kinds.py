@@ -9,6 +9,7 @@ import kudari.optim
 from kudari.compile.expression import _intern, hyper
 from kudari.compile.lower import lower
 from kudari.compile.program import Pass, Program, Slot, Vector
+from kudari.compile.rounding import with_rounding
 from kudari.compile.trace import trace
 from kudari.compile.triton import print_triton
 from kudari.errors import CompileError
@@ -143,6 +144,12 @@ def with_slot(program, **new):
     return replace(program, slots=(*program.slots[:-1], replace(program.slots[-1], **new)))
 
 
+def with_rounding_of(rounding):
+    optimizer = kudari.optim.AdamW([torch.nn.Parameter(torch.ones(1, dtype=torch.bfloat16))])
+    found = with_rounding(trace(optimizer.rule, optimizer.param_groups[0]), rounding, "bf16")
+    return lower(found, {name: "bf16" if name == "p" else "f32" for name in found.slots})
+
+
 def with_pass(program, **new):
     return replace(program, passes=(replace(program.passes[0], **new), *program.passes[1:]))
 
@@ -158,6 +165,7 @@ def with_scope(program, scope):
 
 UNKNOWN = {
     "a storage type": lambda: with_slot(adamw(), dtype="u8"),
+    "8-bit codes": lambda: with_slot(adamw(), dtype="8bit unsigned"),
     "one value a row": lambda: with_slot(adamw(), shape="rows"),
     "one value a column": lambda: with_slot(adamw(), shape="columns"),
     "every second element": lambda: with_slot(adamw(), every=2),
@@ -168,6 +176,7 @@ UNKNOWN = {
     "values between passes": lambda: with_pass(adamw(), vectors=(Vector("m", hyper("lr")),)),
     "a pass over some elements": lambda: with_pass(adamw(), every=3),
     "an operation": lambda: with_pass(adamw(), outputs=(("p", _intern("noise", (), "", 0.0, "tensor")),)),
+    "random bits": lambda: with_rounding_of("stochastic"),
     "another kind of pass": lambda: replace(adamw(), passes=(StagedPass(**fields(adamw().passes[0])),)),
     "another kind of program": lambda: LongerProgram(**fields(adamw())),
 }

@@ -87,8 +87,8 @@ def _read(program: Program, vector: Vector, block: Block, at: str, mask: str) ->
     for item in walk([vector.expr]):
         if item.op == "slot":
             index, slot = slot_of(program, item.name)
-            pointer = block.emit(f"getelementptr {TYPES[slot.dtype]}, ptr %slot{index}, i64 {at}")
-            found[item] = block.load(slot.dtype, pointer, mask)
+            pointer = block.emit(f"getelementptr {TYPES[slot.plain]}, ptr %slot{index}, i64 {at}")
+            found[item] = block.load(slot.plain, pointer, mask)
     return found
 
 
@@ -100,8 +100,8 @@ def _elementwise(
     index, slot = slot_of(program, vector.name)
     mask = _wanted(block, f"%{v}.i", f"%{v}.n")
     values = block.compute([vector.expr], numbers | _read(program, vector, block, f"%{v}.i", mask))
-    pointer = block.emit(f"getelementptr {TYPES[slot.dtype]}, ptr %slot{index}, i64 %{v}.i")
-    block.store(slot.dtype, values[vector.expr], pointer, mask)
+    pointer = block.emit(f"getelementptr {TYPES[slot.plain]}, ptr %slot{index}, i64 %{v}.i")
+    block.store(slot.plain, values[vector.expr], pointer, mask)
     return f"""{v}:
   %{v}.n = mul i64 %matrices, %{slot.shape}
   br label %{v}.loop
@@ -126,8 +126,8 @@ def _total(program: Program, vector: Vector, block: Block, names: tuple[dict[Exp
     block.lines.append(f"%{v}.sum.next = fadd {kind} %{v}.sum, {added}")
     every = end.splat(lanes_added(end, f"%{v}.sum.next"))
     here = _wanted(spread, f"%{v}.o", f"%{v}.end")
-    pointer = spread.emit(f"getelementptr {TYPES[slot.dtype]}, ptr %slot{index}, i64 %{v}.o")
-    spread.store(slot.dtype, every, pointer, here)
+    pointer = spread.emit(f"getelementptr {TYPES[slot.plain]}, ptr %slot{index}, i64 %{v}.o")
+    spread.store(slot.plain, every, pointer, here)
     return f"""{v}:
   br label %{v}.matrix
 {v}.matrix:
@@ -212,13 +212,13 @@ def _fold_one(program: Program, name: str, labels: tuple[str, str], how: tuple[i
     head, body, end = (Block(base_type(program), width, f"{f}{x}", declared) for x in "hbe")
     mask = _wanted(head, f"%{f}.j", "%columns")
     pointer = body.emit(f"getelementptr {head.base}, ptr %{f}.sums, i64 %{f}.at")
-    value = body.load(slot.dtype, pointer, mask)
+    value = body.load(slot.plain, pointer, mask)
     total = f"%{f}.new"
     if head.base == "float":
         value = body.emit(f"fpext {head.type} {value} to {wide.type}")
         total = end.emit(f"fptrunc {wide.type} {total} to {head.type}")
     place = end.emit(f"add i64 %final, %{f}.j")
-    end.store(slot.dtype, total, end.emit(f"getelementptr {head.base}, ptr %{f}.sums, i64 {place}"), mask)
+    end.store(slot.plain, total, end.emit(f"getelementptr {head.base}, ptr %{f}.sums, i64 {place}"), mask)
     return f"""{f}:
   %{f}.p = getelementptr ptr, ptr %my.slots, i64 {index}
   %{f}.sums = load ptr, ptr %{f}.p, align 8

@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-from kudari.compile.expression import Expr, walk
+from kudari.compile.expression import BITS, Expr, walk
+from kudari.compile.llvm import rounding
 from kudari.compile.llvm.atan2 import atan2
 from kudari.compile.program import BYTES, Float
 from kudari.errors import CompileError
@@ -35,6 +36,13 @@ class Block:
         self.mask = f"<{width} x i1>" if width else "i1"
         self.lines: list[str] = []
         self._count = 0
+
+    def narrow(self, prefix: str = "") -> Block:
+        """A float32 block that writes into this one's lines."""
+        self._count += 1
+        made = Block("float", self.width, f"{self.prefix}.{prefix}{self._count}.", self.declared)
+        made.lines = self.lines
+        return made
 
     def vector(self, element: str) -> str:
         """The type with as many elements of another kind."""
@@ -102,6 +110,8 @@ class Block:
             return self._sign(args[0])
         if item.op == "atan2":
             return atan2(self, args[0], args[1], right=item.args[1].op in ("sqrt", "abs"))
+        if item.op in BITS:
+            return rounding.operation(self, item, args)
         raise CompileError(f"The CPU printer has no {item.op!r}.", fix="Use the eager backend for this rule.")
 
     def _sign(self, x: str) -> str:
@@ -142,7 +152,7 @@ class Block:
         """Round to the storage type, to nearest even, and store."""
         stored, align = self.vector(TYPES[dtype]), BYTES[dtype]
         if dtype == "bf16":
-            value = self._round_bf16(value)
+            value = self.round_bf16(value)
         elif TYPES[dtype] != self.base:
             value = self.emit(f"fptrunc {self.type} {value} to {stored}")
         if mask:
@@ -157,7 +167,8 @@ class Block:
     def _integers(self, value: int) -> str:
         return f"<{', '.join([f'i32 {value}'] * self.width)}>" if self.width else str(value)
 
-    def _round_bf16(self, value: str) -> str:
+    def round_bf16(self, value: str) -> str:
+        """The upper 16 bits, rounded to nearest even; NaN stays NaN."""
         whole = self.vector("i32")
         bits = self.emit(f"bitcast {self.type} {value} to {whole}")
         high = self.emit(f"lshr {whole} {bits}, {self._integers(16)}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from kudari.compile.expression import Expr, walk
 from kudari.compile.llvm.block import TYPES, Block
 from kudari.compile.llvm.gather import gather
+from kudari.compile.llvm.rounding import load_key, random_bits
 from kudari.compile.program import BYTES, Float, Pass, Program
 
 
@@ -19,13 +20,15 @@ def base_type(program: Program) -> str:
     return "double" if program.compute == "f64" else "float"
 
 
-def _load_slots(program: Program, part: Pass, block: Block, offset: str, mask: str) -> dict[Expr, str]:
-    """Load every slot the pass reads at an element offset."""
+def load_slots(program: Program, part: Pass, block: Block, offset: str, mask: str) -> dict[Expr, str]:
+    """Load every plain slot the pass reads at an element offset, and draw the random bits it asks for."""
     found: dict[Expr, str] = {}
     for item in walk(part.roots):
-        if item.op == "slot":
+        if item.op == "noise":
+            found[item] = random_bits(block, offset)
+        if item.op == "slot" and item.name not in program.coded:
             index = next(i for i, s in enumerate(program.slots) if s.name == item.name)
-            dtype = program.slots[index].dtype
+            dtype = program.slots[index].plain
             step = part.every // program.slots[index].every
             if step > 1:
                 found[item] = gather(block, dtype, f"%slot{index}", offset, step, mask)
@@ -41,12 +44,17 @@ def _update(
     program: Program, part: Pass, block: Block, offset: str, mask: str, numbers: dict[Expr, str]
 ) -> list[str]:
     """Load, compute and store one vector of every slot; returns the names of the vectors to be summed."""
-    values = block.compute(part.roots, numbers | _load_slots(program, part, block, offset, mask))
+    values = block.compute(part.roots, numbers | load_slots(program, part, block, offset, mask))
     new = dict(part.outputs)
     for index, slot in enumerate(program.slots):
         if slot.name in new:
-            pointer = block.emit(f"getelementptr {TYPES[slot.dtype]}, ptr %slot{index}, i64 {offset}")
-            block.store(slot.dtype, values[new[slot.name]], pointer, mask)
+            pointer = block.emit(f"getelementptr {TYPES[slot.plain]}, ptr %slot{index}, i64 {offset}")
+            block.store(slot.plain, values[new[slot.name]], pointer, mask)
+    return sum_vectors(part, block, values, mask)
+
+
+def sum_vectors(part: Pass, block: Block, values: dict[Expr, str], mask: str) -> list[str]:
+    """What one vector of elements adds to each sum."""
     found = [values[s.expr] for s in part.sums]
     if mask:  # lanes beyond the end add nothing, whatever the formula makes of zeros
         zero = block.number(0.0)
@@ -61,6 +69,8 @@ def head_of(program: Program, part: Pass, block: Block) -> dict[Expr, str]:
     for i in range(len(program.slots)):
         block.lines.append(f"%slotp{i} = getelementptr ptr, ptr %slots, i64 {i}")
         block.lines.append(f"%slot{i} = load ptr, ptr %slotp{i}, align 8")
+    if program.draws:
+        load_key(block, program.columns - 1)
     numbers: dict[Expr, str] = {}
     used = {item.name: item for item in walk(part.roots) if item.op == "hyper"}
     for i in range(len(part.scalars)):

@@ -13,6 +13,7 @@ from kudari.compile.expression import Expr, walk
 from kudari.compile.llvm import rows
 from kudari.compile.llvm.between import print_between
 from kudari.compile.llvm.block import COMPARE, Block
+from kudari.compile.llvm.blockwise import print_blocks, touches_codes
 from kudari.compile.llvm.chunk import base_type, indent, print_chunk
 from kudari.compile.llvm.context import CONTEXT, load_address, load_count
 from kudari.compile.program import Program, sum_name
@@ -60,7 +61,7 @@ chunks.loop:
   %start = load i64, ptr %start.p, align 8
   %stop.p = getelementptr i64, ptr %tensor.p, i64 2
   %stop = load i64, ptr %stop.p, align 8
-  %slots.row = mul i64 %tensor, {len(program.slots)}
+  %slots.row = mul i64 %tensor, {program.columns}
   %my.slots = getelementptr ptr, ptr %slots, i64 %slots.row
   %scalars.row = mul i64 %tensor, {program.scalars_per_tensor}
   %my.scalars = getelementptr {base}, ptr %scalars, i64 %scalars.row
@@ -286,7 +287,8 @@ def print_llvm(program: Program, width: int) -> str:
     declared: set[str] = set()
     functions: list[str] = []
     for number, part in enumerate(program.passes):
-        chunk = rows.print_chunk if program.by_rows else print_chunk
+        chunk = print_blocks if touches_codes(program, part) else print_chunk
+        chunk = rows.print_chunk if program.by_rows else chunk
         functions += [chunk(program, number, width, declared), _worker(program, number)]
         functions += print_between(program, number, width, declared)
         functions += [_prologue(program, number, declared)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from kudari.compile.expression import Expr, walk
 from kudari.compile.llvm.block import TYPES, Block
 from kudari.compile.llvm.chunk import add_up, base_type, head_of, indent, prefetch, tail_mask
+from kudari.compile.llvm.rounding import random_bits
 from kudari.compile.program import Float, Pass, Program, Slot, sum_name
 from kudari.errors import CompileError
 
@@ -47,8 +48,8 @@ def _row_numbers(program: Program, part: Pass, block: Block) -> dict[Expr, str]:
     for item in walk(part.roots):
         if item.op == "slot" and item.kind == "row":
             index, slot = slot_of(program, item.name)
-            pointer = block.emit(f"getelementptr {TYPES[slot.dtype]}, ptr %slot{index}, i64 %r")
-            found[item] = _number(block, slot.dtype, pointer)
+            pointer = block.emit(f"getelementptr {TYPES[slot.plain]}, ptr %slot{index}, i64 %r")
+            found[item] = _number(block, slot.plain, pointer)
     return found
 
 
@@ -60,18 +61,20 @@ def _update(
     above = block.emit(f"add i64 %above, {j}")
     values = dict(known)
     for item in walk(part.roots):
+        if item.op == "noise":
+            values[item] = random_bits(block, offset)
         if item.op == "slot" and item.kind != "row":
             index, slot = slot_of(program, item.name)
             at = above if item.kind == "column" else offset
-            pointer = block.emit(f"getelementptr {TYPES[slot.dtype]}, ptr %slot{index}, i64 {at}")
-            values[item] = block.load(slot.dtype, pointer, mask)
+            pointer = block.emit(f"getelementptr {TYPES[slot.plain]}, ptr %slot{index}, i64 {at}")
+            values[item] = block.load(slot.plain, pointer, mask)
             if item.kind == "tensor" and not (mask or part.outputs):
-                prefetch(block, slot.dtype, pointer)
+                prefetch(block, slot.plain, pointer)
     values = block.compute(part.roots, values)
     for name, expr in part.outputs:
         index, slot = slot_of(program, name)
-        pointer = block.emit(f"getelementptr {TYPES[slot.dtype]}, ptr %slot{index}, i64 {offset}")
-        block.store(slot.dtype, values[expr], pointer, mask)
+        pointer = block.emit(f"getelementptr {TYPES[slot.plain]}, ptr %slot{index}, i64 {offset}")
+        block.store(slot.plain, values[expr], pointer, mask)
     found: dict[int, str] = {}
     for i, summed in enumerate(part.sums):
         added = values[summed.expr]
@@ -90,11 +93,11 @@ def _add_to_columns(program: Program, index: int, block: Block, what: tuple[str,
     j, mask, added = what
     number, slot = slot_of(program, sum_name(index))
     at = block.emit(f"add i64 %sums.at, {j}")
-    pointer = block.emit(f"getelementptr {TYPES[slot.dtype]}, ptr %slot{number}, i64 {at}")
-    old = block.load(slot.dtype, pointer, mask)
+    pointer = block.emit(f"getelementptr {TYPES[slot.plain]}, ptr %slot{number}, i64 {at}")
+    old = block.load(slot.plain, pointer, mask)
     old = block.emit(f"select i1 %first, {block.type} {block.number(0.0)}, {block.type} {old}")
     new = block.emit(f"fadd {block.type} {old}, {added}")
-    block.store(slot.dtype, new, pointer, mask)
+    block.store(slot.plain, new, pointer, mask)
 
 
 def lanes_added(block: Block, vector: str) -> str:
@@ -133,7 +136,7 @@ def print_chunk(program: Program, number: int, width: int, declared: set[str]) -
         if part.sums[i].scope == "row":
             index, slot = slot_of(program, sum_name(part.first_sum + i))
             total = lanes_added(end, f"%sum{i}.all")
-            pointer = end.emit(f"getelementptr {TYPES[slot.dtype]}, ptr %slot{index}, i64 %r")
+            pointer = end.emit(f"getelementptr {TYPES[slot.plain]}, ptr %slot{index}, i64 %r")
             end.lines.append(f"store {base} {total}, ptr {pointer}")
         else:
             start = f"%sum{i}.row"

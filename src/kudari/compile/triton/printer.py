@@ -211,7 +211,7 @@ def _print_pass(program: Program, number: int) -> str:
 def _body(program: Program, number: int, *, masked: bool) -> list[str]:
     """Load, compute, store and sum up one block."""
     part = program.passes[number]
-    dtypes: dict[str, Float] = {s.name: s.dtype for s in program.slots}
+    dtypes: dict[str, Float] = {s.name: s.plain for s in program.slots}
     inputs = [e for e in walk(part.roots) if e.op in ("slot", "hyper")]
     code = _Code(program.compute, " " * 12, {e: f"x_{e.name}" if e.op == "slot" else e.name for e in inputs})
     mask = ", mask=inside" if masked else ""
