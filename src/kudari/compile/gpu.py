@@ -120,7 +120,10 @@ def compile_gpu(program: Program, block: int = BLOCK, warps: int = WARPS) -> Gpu
 
     Raises:
         CompileError: if Triton is not installed, or the program has something the printer does not know.
+        ValueError: elements that share a scale would lie in two blocks.
     """
+    if any(block % s.codec.block for s in program.slots if s.codec):
+        raise ValueError(f"Blocks of {block} elements cut scales of {program.coded} in two.")
     if not has_triton():
         raise CompileError("Triton is not installed.", fix='Install it with: pip install "kudari[gpu]"')
     return GpuKernel(program, load_source(program.name, print_triton(program)), block, warps)

@@ -102,11 +102,12 @@ class GpuBinding(CpuBinding):
         self.block_count = len(plan.blocks)
         # Addresses of tensors, addresses of cells, the group's numbers; each from an even word on, because
         # Triton compiles anew for a pointer that is not a multiple of 16.
-        slots, cells = count * len(program.slots), count * len(self.cell_keys)
+        columns = len(program.slots) + len(program.coded)
+        slots, cells = count * columns, count * len(self.cell_keys)
         cells_at = slots + slots % 2
         hypers_at = cells_at + cells + cells % 2
         self.table = SentTable(hypers_at + max(1, len(program.hypers)), self.device)
-        self.slots = self.table.host[:slots].reshape(count, len(program.slots))
+        self.slots = self.table.host[:slots].reshape(count, columns)
         self.cells = self.table.host[cells_at : cells_at + cells].reshape(count, len(self.cell_keys))
         self.hypers = self.table.host[hypers_at:].view(np.float64)
         there = self.table.there
@@ -116,13 +117,15 @@ class GpuBinding(CpuBinding):
         numels = self._fixed(np.array([m.numel for m in self.members], dtype=np.int64))
         wide = torch.float64 if program.compute == "f64" else torch.float32
         scalars = self._zeros(count, max(1, program.scalars_per_tensor), wide)
-        columns = max(1, len(program.sums))
-        partials = self._zeros(max(1, self.block_count), columns, torch.float64)
-        self.sums = self._zeros(count, columns, torch.float64)
+        added = max(1, len(program.sums))
+        partials = self._zeros(max(1, self.block_count), added, torch.float64)
+        self.sums = self._zeros(count, added, torch.float64)
+        # One key of random bits for each tensor.
+        self.draws = self._zeros(count, 1, torch.int64)
         self.go = self._zeros(1, 1, torch.float32)
         # The arguments of the three kinds of kernel, but for the flag at their end.
         self.for_numbers = (scalars, self.hypers_there, counters, there[cells_at:], self.sums, numels)
-        self.for_elements = (blocks, there, scalars, sizes, partials)
+        self.for_elements = (blocks, there, scalars, sizes, partials, self.draws)
         self.for_sums = (partials, firsts, self.sums)
 
     def _fixed(self, values: np.ndarray[Any, Any]) -> Tensor:
@@ -147,6 +150,9 @@ class GpuBinding(CpuBinding):
             flag = flag.detach().to(self.device, torch.float32, non_blocking=True)
             count, kernel = len(self.members), self.kernel
             kernel.numbers(number, count, (*self.for_numbers, flag))
+            if self.program.passes[number].draws:
+                # By the device's own generator, which in a CUDA graph goes on from replay to replay.
+                self.draws.random_(0, 2**63 - 1)
             if self.block_count:  # a rank may hold nothing of its tensors
                 kernel.elements(number, self.block_count, (*self.for_elements, flag), self.aligned)
             if self.program.passes[number].sums:

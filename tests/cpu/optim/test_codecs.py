@@ -176,6 +176,14 @@ def test_kernels_and_plain_torch_give_the_same_codes(name, state_dtype, monkeypa
     assert (a - b).norm() < 0.01 * moved
 
 
+def test_float64_parameters_may_have_bfloat16_states():
+    p, optimizer = run("bf16", dtype=torch.float64)
+    exact, _ = run("fp32", dtype=torch.float64)
+    assert optimizer.state[p]["exp_avg"].dtype is torch.bfloat16
+    moved = (exact.detach() - normal(SIZE, dtype=torch.float64)).norm()
+    assert (p - exact).norm() < 2**-7 * moved  # a unit in the last place of a bfloat16
+
+
 def test_tensors_below_4096_elements_and_sums_stay_in_full_precision():
     small, large = torch.nn.Parameter(normal(4095)), torch.nn.Parameter(normal(4096))
     small.grad, large.grad = normal(4095, seed=1), normal(4096, seed=1)

@@ -9,7 +9,6 @@ import kudari.optim
 from kudari.compile.expression import _intern, hyper
 from kudari.compile.lower import lower
 from kudari.compile.program import Pass, Program, Slot, Vector
-from kudari.compile.rounding import with_rounding
 from kudari.compile.trace import trace
 from kudari.compile.triton import print_triton
 from kudari.errors import CompileError
@@ -113,9 +112,13 @@ def test_rows_and_sliced_states_go_through_plain_torch_and_it_is_said_once(
     assert_as_on_the_cpu(found, name, kw)
 
 
-def adamw():
+def of_adamw():
     optimizer = kudari.optim.AdamW([torch.nn.Parameter(torch.ones(1))])
-    found = trace(optimizer.rule, optimizer.param_groups[0])
+    return optimizer.rule, optimizer.param_groups[0]
+
+
+def adamw():
+    found = trace(*of_adamw())
     return lower(found, dict.fromkeys(found.slots, "f32"))
 
 
@@ -144,12 +147,6 @@ def with_slot(program, **new):
     return replace(program, slots=(*program.slots[:-1], replace(program.slots[-1], **new)))
 
 
-def with_rounding_of(rounding):
-    optimizer = kudari.optim.AdamW([torch.nn.Parameter(torch.ones(1, dtype=torch.bfloat16))])
-    found = with_rounding(trace(optimizer.rule, optimizer.param_groups[0]), rounding, "bf16")
-    return lower(found, {name: "bf16" if name == "p" else "f32" for name in found.slots})
-
-
 def with_pass(program, **new):
     return replace(program, passes=(replace(program.passes[0], **new), *program.passes[1:]))
 
@@ -165,7 +162,8 @@ def with_scope(program, scope):
 
 UNKNOWN = {
     "a storage type": lambda: with_slot(adamw(), dtype="u8"),
-    "8-bit codes": lambda: with_slot(adamw(), dtype="8bit unsigned"),
+    "codes by rows": lambda: with_slot(adamw(), dtype="8bit unsigned", shape="rows"),
+    "every second code": lambda: with_slot(adamw(), dtype="8bit unsigned", every=2),
     "one value a row": lambda: with_slot(adamw(), shape="rows"),
     "one value a column": lambda: with_slot(adamw(), shape="columns"),
     "every second element": lambda: with_slot(adamw(), every=2),
@@ -175,8 +173,7 @@ UNKNOWN = {
     "an unheard-of sum": lambda: with_scope(lamb(), "diagonal"),
     "values between passes": lambda: with_pass(adamw(), vectors=(Vector("m", hyper("lr")),)),
     "a pass over some elements": lambda: with_pass(adamw(), every=3),
-    "an operation": lambda: with_pass(adamw(), outputs=(("p", _intern("noise", (), "", 0.0, "tensor")),)),
-    "random bits": lambda: with_rounding_of("stochastic"),
+    "an operation": lambda: with_pass(adamw(), outputs=(("p", _intern("cube_root", (), "", 0.0, "tensor")),)),
     "another kind of pass": lambda: replace(adamw(), passes=(StagedPass(**fields(adamw().passes[0])),)),
     "another kind of program": lambda: LongerProgram(**fields(adamw())),
 }
@@ -186,6 +183,12 @@ UNKNOWN = {
 def test_what_the_printer_does_not_know_is_refused(what):
     with pytest.raises(CompileError, match="The Triton printer"):
         print_triton(UNKNOWN[what]())
+
+
+def test_codes_in_blocks_of_different_lengths_are_refused():
+    program = lower(trace(*of_adamw()), {"p": "f32", "g": "f32", "m": "8bit", "v": "4bit unsigned"})
+    with pytest.raises(CompileError, match=r"blocks of \[128, 256\]"):
+        print_triton(program)
 
 
 def test_what_it_knows_is_printed():

@@ -298,58 +298,46 @@ def test_a_changed_source_file_is_written_anew(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-COMPILE = """
-import sys
-import torch
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-import kudari.optim
-from kudari.compile.gpu import BLOCK, WARPS, compile_gpu
-from kudari.compile.lower import lower
-from kudari.compile.trace import trace
-from kudari.compile.triton.printer import NUMBERS_ARGUMENTS, PASS_ARGUMENTS
-
-def compiled(kernel, arguments, program, warps, **constants):
-    wide = "*fp64" if program.compute == "f64" else "*fp32"
-    types = {"scalars": wide, "hypers": "*fp64", "sums": "*fp64", "partials": "*fp64", "skip": "*fp32"}
-    signature = {name: types.get(name, "*i64") for name in arguments} | dict.fromkeys(constants, "constexpr")
-    aligned = {(i,): [["tt.divisibility", 16]] for i in range(len(arguments))}
-    source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
-    options = {"num_warps": warps, "enable_fp_fusion": False}
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
-
-for name, dtype in (case.split(":") for case in sys.argv[1:]):
-    optimizer = kudari.optim.get(name)([torch.nn.Parameter(torch.ones(1))])
-    found = trace(optimizer.rule, optimizer.param_groups[0])
-    state = "f64" if dtype == "f64" else "f32"
-    program = lower(found, {slot: dtype if slot in "pg" else state for slot in found.slots})
-    module = compile_gpu(program).module
-    for number, part in enumerate(program.passes):
-        compiled(getattr(module, f"numbers{number}"), NUMBERS_ARGUMENTS, program, 1)
-        kernel = getattr(module, f"pass{number}")
-        text = compiled(kernel, PASS_ARGUMENTS, program, WARPS, BLOCK=BLOCK, ALIGNED=True)
-        print(name, dtype, number, text.count("ld.global.v4"), text.count("st.global.v4"), len(part.reads),
-              len(part.writes), text.count(".ftz"), text.count("approx"))
-"""
+def compiled(tmp_path, cases):
+    """What compiling for a GPU has to say, line by line; in a process that does not interpret kernels."""
+    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    env |= {"KUDARI_CACHE": str(tmp_path / "kudari"), "TRITON_CACHE_DIR": str(tmp_path / "triton")}
+    command = [sys.executable, "-m", "tests.cpu.optim.compile_for_gpu", *cases]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [line.split() for line in done.stdout.splitlines()]
 
 
 # One with 16-bit storage, one with sums, one with numbers kept for a tensor and powers.
 @needs_triton
 def test_kernels_compile_for_a_gpu_and_read_16_bytes_at_once(tmp_path):
-    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    env |= {"KUDARI_CACHE": str(tmp_path / "kudari"), "TRITON_CACHE_DIR": str(tmp_path / "triton")}
-    cases = ["AdamW:bf16", "LAMB:f32", "NAdam:f64"]
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE, *cases], capture_output=True, text=True, check=False, env=env
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    rows = [line.split() for line in done.stdout.splitlines()]
+    cases = ["AdamW:bf16:fp32:nearest", "LAMB:f32:fp32:nearest", "NAdam:f64:fp32:nearest"]
+    rows = compiled(tmp_path, [f"{case}:machine" for case in cases])
     assert len(rows) == 4
-    for name, dtype, _, loads, stores, reads, writes, flushes, approximate in rows:
+    for case, reads, writes, loads, stores, flushes, approximate in rows:
         # 2048 elements for 256 threads are 8 each: 32 bytes of float32. bfloat16 p and g are half of that.
-        halves = 2 if dtype == "bf16" else 0
-        if dtype != "f64":
-            assert int(loads) == 2 * int(reads) - halves, name
-            assert int(stores) == 2 * int(writes) - halves // 2, name
-        assert (flushes, approximate) == ("0", "0"), name  # denormals and roundings as IEEE 754 has them
+        halves = 2 if "bf16" in case else 0
+        if "f64" not in case:
+            assert int(loads) == 2 * int(reads) - halves, case
+            assert int(stores) == 2 * int(writes) - halves // 2, case
+        assert (flushes, approximate) == ("0", "0"), case  # denormals and roundings as IEEE 754 has them
+
+
+CODES = ["AdamW:f32:8bit:nearest", "AdamW:f32:4bit:nearest", "AdamW:bf16:8bit-dynamic:stochastic",
+         "AdamW:f16:bf16:kahan", "LAMB:f64:8bit:nearest"]  # fmt: skip
+
+
+@needs_triton
+def test_kernels_with_codes_compile_for_a_gpu_without_approximations(tmp_path):
+    rows = compiled(tmp_path, [f"{case}:machine" for case in CODES])
+    assert len(rows) == 6
+    assert all(approximate == "0" for *_, approximate in rows)
+
+
+# A rule has no kernel where it has sums over rows, as Adafactor has for matrices.
+@needs_triton
+def test_every_rule_has_kernels_with_and_without_codes_and_their_types_are_right(tmp_path):
+    names = [declared.name for declared in kudari.optim.rules()]
+    cases = [f"{name}:f32:{kept}:nearest" for name in names for kept in ("fp32", "8bit")]
+    rows = compiled(tmp_path, cases)
+    assert rows == [[f"Adafactor:f32:{kept}:nearest", "refused"] for kept in ("fp32", "8bit")]

@@ -29,21 +29,6 @@ def power(x, y):
 
 
 @triton.jit
-def read_bfloat16(pointer, mask, MASKED: tl.constexpr):
-    """Load bfloat16 numbers, stored as the upper halves of float32 numbers; zero where masked out."""
-    bits = tl.load(pointer, mask=mask, other=0) if MASKED else tl.load(pointer)
-    return (bits.to(tl.uint32) << 16).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def round_bfloat16(x):
-    """The bits of the nearest bfloat16 number, ties to even; NaN stays NaN."""
-    bits = x.to(tl.uint32, bitcast=True)
-    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
-    return (tl.where(x == x, rounded, bits | 0x400000) >> 16).to(tl.uint16)
-
-
-@triton.jit
 def _arc_tangent(q):
     """atan(q) for |q| <= 0.55: q + q*s*P(s), s = q*q, relative error 8.3e-10 and 1.4e-19."""
     s = q * q

@@ -8,83 +8,17 @@ take a step up, and a step that finds the flag ``skip`` set does nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+from kudari.compile.codecs import CODECS
 from kudari.compile.expression import Expr, walk
-from kudari.compile.program import Float, Pass, Program, Slot, Sum, sum_name
+from kudari.compile.program import BYTES, Pass, Program, Slot, Sum, sum_name
+from kudari.compile.triton.code import TYPES, Code
+from kudari.compile.triton.coded import Access, line_of
 from kudari.errors import CompileError
 
-_TYPES = {"f64": "tl.float64", "f32": "tl.float32", "bf16": "tl.uint16", "f16": "tl.float16"}
 _SCOPES = ("tensor", "model")
-_COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_INFIX = {"add": "+", "sub": "-", "mul": "*"}
-_CALLS = {
-    "abs": "tl.abs", "exp": "tl.exp", "log": "tl.log", "sin": "tl.sin", "cos": "tl.cos", "floor": "tl.floor",
-    "pow": "power", "atan2": "atan2", "sign": "sign", "fma": "tl.fma",
-}  # fmt: skip
-_BOUNDS = {"min": "tl.minimum", "max": "tl.maximum"}
 
 NUMBERS_ARGUMENTS = ("scalars", "hypers", "counters", "cells", "sums", "numels", "skip")
-PASS_ARGUMENTS = ("blocks", "slots", "scalars", "sizes", "partials", "skip")
-
-
-class _Code:
-    """Straight-line Triton code of one type, on blocks of elements or on one number."""
-
-    def __init__(self, compute: str, indent: str, known: dict[Expr, str]) -> None:
-        self.compute, self.indent, self.known = compute, indent, dict(known)
-        self.lines: list[str] = []
-
-    @property
-    def type(self) -> str:
-        """Triton's name of the type."""
-        return _TYPES["f64" if self.compute == "f64" else "f32"]
-
-    def emit(self, text: str) -> None:
-        """Append a line."""
-        self.lines.append(self.indent + text)
-
-    def add(self, roots: Iterable[Expr]) -> None:
-        """Compute everything the roots need."""
-        for item in walk(roots):
-            if item not in self.known:
-                self.emit(f"v{len(self.known)} = {self._apply(item)}")
-                self.known[item] = f"v{len(self.known)}"
-
-    def value(self, item: Expr) -> str:
-        """A computed value as a number; comparisons are 0 or 1."""
-        return f"{self.known[item]}.to({self.type})" if item.op in _COMPARE else self.known[item]
-
-    def _apply(self, item: Expr) -> str:
-        args = [self.value(a) for a in item.args]
-        if item.op == "const":
-            # As a tensor, because Triton takes a bare number for float32 in many places.
-            return f"tl.full([], {_number(item.value)}, {self.type})"
-        if item.op in _INFIX:
-            return f"{args[0]} {_INFIX[item.op]} {args[1]}"
-        if item.op in _COMPARE:
-            return f"{args[0]} {_COMPARE[item.op]} {args[1]}"
-        if item.op == "div":
-            return f"{args[0]} / {args[1]}" if self.compute == "f64" else f"tl.div_rn({args[0]}, {args[1]})"
-        if item.op == "sqrt":
-            return f"tl.sqrt({args[0]})" if self.compute == "f64" else f"tl.sqrt_rn({args[0]})"
-        if item.op == "neg":  # Triton's own minus is 0 - x, which loses the sign of zero
-            return f"{args[0]} * -1.0"
-        if item.op in _BOUNDS:
-            return f"{_BOUNDS[item.op]}({args[0]}, {args[1]}, propagate_nan=tl.PropagateNan.ALL)"
-        if item.op == "where":
-            condition = self.known[item.args[0]] if item.args[0].op in _COMPARE else f"{args[0]} != 0"
-            return f"tl.where({condition}, {args[1]}, {args[2]})"
-        if item.op in _CALLS:
-            return f"{_CALLS[item.op]}({', '.join(args)})"
-        raise CompileError(
-            f"The Triton printer has no {item.op!r}.", fix="Use the eager backend for this rule."
-        )
-
-
-def _number(value: float) -> str:
-    text = repr(value)
-    return text if text[-1].isdigit() else f'float("{text}")'
+PASS_ARGUMENTS = ("blocks", "slots", "scalars", "sizes", "partials", "keys", "skip")
 
 
 def print_triton(program: Program) -> str:
@@ -105,7 +39,7 @@ def _refuse_unknown(program: Program) -> None:
     """Everything about a program must be understood, also what did not exist when this was written."""
     for slot in program.slots:
         # Rebuilt from what is printed, it is the same only if it has nothing else to it.
-        if slot.dtype not in _TYPES or slot != Slot(slot.name, slot.dtype):
+        if slot.dtype not in (*BYTES, *CODECS) or slot != Slot(slot.name, slot.dtype):
             raise _unknown(f"{slot.name!r} as it is stored ({slot})")
     for part in program.passes:
         for added in part.sums:
@@ -127,7 +61,11 @@ _HEADER = """# Printed by Kudari from the rule {name!r}.
 import triton
 import triton.language as tl
 
-from kudari.compile.triton.functions import atan2, power, read_bfloat16, round_bfloat16, sign
+from kudari.compile.triton.bits import (
+    dither, drawn_bf16, random_bits, read_bfloat16, round_bfloat16, scale_of, shift_power, shift_root,
+    stochastic_bf16, stochastic_f16, to_bf16, to_f16,
+)
+from kudari.compile.triton.functions import atan2, power, sign
 """
 
 
@@ -137,7 +75,7 @@ def _print_numbers(program: Program, number: int) -> str:
     new_cells = program.cells if number == len(program.passes) - 1 else ()
     roots = (*part.scalars, *(e for _, e in new_cells))
     needed = {e.name: e for e in walk(roots) if e.op == "hyper"}
-    code = _Code("f64", " " * 8, {})
+    code = Code("f64", " " * 8, {})
     for index, name in enumerate(name for name, _ in program.cells):
         place = f"tl.load(cells + row * {len(program.cells)} + {index})"
         code.emit(f"cell{index} = {place}.to(tl.pointer_type(tl.float64))")
@@ -160,7 +98,7 @@ def _print_numbers(program: Program, number: int) -> str:
             code.emit(f"h{index} = {text}")
             code.known[needed[name]] = f"h{index}"
     code.add(roots)
-    store = f".to({_TYPES[program.compute]})"
+    store = f".to({TYPES[program.compute]})"
     for index, item in enumerate(part.scalars):
         place = f"scalars + row * {program.scalars_per_tensor} + {index}"
         code.emit(f"tl.store({place}, {code.value(item)}{store})")
@@ -174,74 +112,73 @@ def _print_numbers(program: Program, number: int) -> str:
 def _print_pass(program: Program, number: int) -> str:
     """One reading of memory; grid (blocks,). A block is whole, or the last of its tensor."""
     part = program.passes[number]
-    used = [s for s in program.slots if s.name in {*part.reads, *part.writes}]
-    index = {slot.name: i for i, slot in enumerate(program.slots)}
-    lines = [
-        "@triton.jit",
-        f"def pass{number}({', '.join(PASS_ARGUMENTS)}, BLOCK: tl.constexpr, ALIGNED: tl.constexpr):",
-        "    place = tl.program_id(0)",
-        "    if tl.load(skip) == 0:",
-        "        row = tl.load(blocks + place * 2)",
-        "        start = tl.load(blocks + place * 2 + 1) * BLOCK",
-        "        left = tl.load(sizes + row) - start",
-    ]
-    for slot in used:
-        address = f"tl.load(slots + row * {len(program.slots)} + {index[slot.name]})"
-        lines.append(f"        at_{slot.name} = {address}.to(tl.pointer_type({_TYPES[slot.dtype]}))")
+    used = [Access(program, i) for i, s in enumerate(program.slots) if s.name in {*part.reads, *part.writes}]
+    columns = len(program.slots) + len(program.coded)
+    lines = ["row = tl.load(blocks + place * 2)", "start = tl.load(blocks + place * 2 + 1) * BLOCK"]
+    lines.append("left = tl.load(sizes + row) - start")
+    lines += [line for access in used for line in access.addresses(columns)]
     if used:
-        lines.append("        if ALIGNED:")
-        lines += [f"            at_{s.name} = tl.multiple_of(at_{s.name}, 16)" for s in used]
-    lines += [f"        at_{s.name} += start" for s in used]
+        lines.append("if ALIGNED:")
+        lines += [f"    at{a.index} = tl.multiple_of(at{a.index}, 16)" for a in used]
+    lines += [line for access in used for line in access.advance()]
     for i in range(len(part.scalars)):
-        lines.append(f"        s{i} = tl.load(scalars + row * {program.scalars_per_tensor} + {i})")
-    lines.append("        index = tl.arange(0, BLOCK)")
+        lines.append(f"s{i} = tl.load(scalars + row * {program.scalars_per_tensor} + {i})")
+    lines += _elements(line_of(program, part))
+    if part.draws:
+        lines.append("noise = random_bits(tl.load(keys + row), start + index)")
     return "\n".join(
         [
-            *lines,
+            "@triton.jit",
+            f"def pass{number}({', '.join(PASS_ARGUMENTS)}, BLOCK: tl.constexpr, ALIGNED: tl.constexpr):",
+            f"    # {', '.join(f'{a.index}: {a.slot.name}' for a in used)}",
+            "    place = tl.program_id(0)",
+            "    if tl.load(skip) == 0:",
+            *(" " * 8 + line for line in lines),
             # The whole block apart: a mask would keep the loads from being 16 bytes wide.
             "        if left >= BLOCK:",
-            *_body(program, number, masked=False),
+            *_body(program, number, used, masked=False),
             "        else:",
             "            inside = index < left",
-            *_body(program, number, masked=True),
+            *_body(program, number, used, masked=True),
         ]
     )
 
 
-def _body(program: Program, number: int, *, masked: bool) -> list[str]:
+def _elements(line: int) -> list[str]:
+    """Numbers of a block's elements: one after the other, or in lines that share a scale."""
+    if not line:
+        return ["index = tl.arange(0, BLOCK)"]
+    return [
+        f"line = tl.arange(0, BLOCK // {line})[:, None]",
+        f"index = line * {line} + tl.arange(0, {line})[None, :]",
+    ]
+
+
+def _body(program: Program, number: int, used: list[Access], *, masked: bool) -> list[str]:
     """Load, compute, store and sum up one block."""
     part = program.passes[number]
-    dtypes: dict[str, Float] = {s.name: s.plain for s in program.slots}
-    inputs = [e for e in walk(part.roots) if e.op in ("slot", "hyper")]
-    code = _Code(program.compute, " " * 12, {e: f"x_{e.name}" if e.op == "slot" else e.name for e in inputs})
-    mask = ", mask=inside" if masked else ""
-    for name in part.reads:
-        if dtypes[name] == "bf16":
-            arguments = "inside, True" if masked else "index, False"
-            code.emit(f"x_{name} = read_bfloat16(at_{name} + index, {arguments})")
-        else:
-            other = f"{mask}, other=0.0" if masked else ""
-            widen = "" if dtypes[name] == program.compute else f".to({code.type})"
-            code.emit(f"x_{name} = tl.load(at_{name} + index{other}){widen}")
+    inputs = {e.name: e for e in walk(part.roots) if e.op in ("slot", "hyper")}
+    code = Code(program.compute, " " * 12, {e: e.name for e in inputs.values() if e.op == "hyper"})
+    code.known |= {e: "noise" for e in walk(part.roots) if e.op == "noise"}
+    for access in used:
+        if access.slot.name in part.reads:
+            code.known[inputs[access.slot.name]] = access.load(code, masked=masked)
     code.add(part.roots)
+    line = line_of(program, part)
+    by_name = {access.slot.name: access for access in used}
     for name, item in part.outputs:
-        value = f"new_{name}"
-        code.emit(f"{value} = {_spread(code, item)}")
-        if dtypes[name] == "bf16":
-            value = f"round_bfloat16({value})"
-        elif dtypes[name] != program.compute:
-            value = f"{value}.to({_TYPES[dtypes[name]]})"
-        code.emit(f"tl.store(at_{name} + index, {value}{mask})")
+        by_name[name].store(code, _spread(code, item, line), masked=masked)
     sums = len(program.sums)
     for offset, added in enumerate(part.sums):
-        code.emit(f"sum{offset} = ({_spread(code, added.expr)}).to(tl.float64)")
+        code.emit(f"sum{offset} = ({_spread(code, added.expr, line)}).to(tl.float64)")
         if masked:
             code.emit(f"sum{offset} = tl.where(inside, sum{offset}, 0.0)")
         code.emit(f"tl.store(partials + place * {sums} + {part.first_sum + offset}, tl.sum(sum{offset}))")
     return code.lines
 
 
-def _spread(code: _Code, item: Expr) -> str:
+def _spread(code: Code, item: Expr, line: int) -> str:
     """A value for each element of the block, also where the expression has no tensor in it."""
+    shape = f"[BLOCK // {line}, {line}]" if line else "[BLOCK]"
     value = code.value(item)
-    return value if item.kind == "tensor" else f"tl.zeros([BLOCK], {code.type}) + {value}"
+    return value if item.kind == "tensor" else f"tl.zeros({shape}, {code.type}) + {value}"
