@@ -47,10 +47,11 @@ class Codec:
         block: elements that share a scale.
         zero: what is stored for the code 0; a code c is stored as ``zero + c``, which is never below 0.
         decode: value over scale, in terms of :data:`CODE`.
-        encode: the code of an absolute value, still to be rounded down, in terms of :data:`SHARE`, which is
-            in [0, 1].
+        encode: the code of an absolute value, still to be rounded, in terms of :data:`SHARE`, which is in [0, 1].
         top: the largest code.
         full: the share of the largest element of a block; the scale is that element over it.
+        shift: of a tapered float, by how many bits; else 0. Its codes are rounded to the nearest, ties to even,
+            all others down.
     """
 
     name: Code
@@ -61,16 +62,12 @@ class Codec:
     decode: Expr
     encode: Expr
     full: float
+    shift: int = 0
 
     @property
     def signed(self) -> bool:
         """Whether values below zero have codes."""
         return self.zero > 0
-
-    @property
-    def quick(self) -> bool:
-        """Whether a code takes so few instructions that storing it is a good part of them."""
-        return self.bits == 8 and "dynamic" not in self.name
 
     @property
     def bytes_per_element(self) -> float:
@@ -93,7 +90,7 @@ def _where(condition: Expr, a: Expr | float, b: Expr | float) -> Expr:
 def _tapered(n: int, bits: int, signed: bool) -> tuple[Expr, Expr, float]:
     """Decoding and encoding by shifts of bits, and the share that the highest code stands for."""
     unit = 2.0**bits
-    code = node("shift_root", SHARE, float(n), unit) + 0.5
+    code = node("shift_root", SHARE, float(n), unit)
     # The bits of (unit - 1) / unit are those of 1 less one part in unit, halved by every octave above.
     octaves = (2.0 - 2.0 / unit - 1.0) * 2**n
     full = 2.0 ** (int(octaves) - 2**n) * (1.0 + octaves % 1.0)
@@ -157,16 +154,16 @@ def _make() -> dict[Code, Codec]:
     square = CODE * (1.0 / 15.0)
     signed, unsigned = _tapered(2, 7, True), _tapered(3, 8, False)
     of_root = 225.0 * node("sqrt", SHARE)
-    rows: list[tuple[Code, Literal[8, 4], int, int, int, Expr, Expr, float]] = [
-        ("8bit", 8, 256, 128, 127, *signed),
-        ("8bit unsigned", 8, 256, 0, 255, unsigned[0], _not_zero(unsigned[1]), unsigned[2]),
-        ("4bit", 4, 128, 8, 7, CODE * abs(CODE) * (1.0 / 49.0), _squares(49.0 * SHARE), 1.0),
-        ("4bit unsigned", 4, 128, 0, 15, (square * square) * (square * square),
-         _not_zero(_squares(of_root)), 1.0),
-        ("8bit-dynamic", 8, 256, 127, 128, *_dynamic(True), 1.0),
-        ("8bit-dynamic unsigned", 8, 256, 0, 255, *_dynamic(False), 1.0),
-    ]  # fmt: skip
-    return {row[0]: Codec(*row) for row in rows}
+    fourth = (square * square) * (square * square)
+    made = (
+        Codec("8bit", 8, 256, 128, 127, *signed, shift=2),
+        Codec("8bit unsigned", 8, 256, 0, 255, unsigned[0], _not_zero(unsigned[1]), unsigned[2], shift=3),
+        Codec("4bit", 4, 128, 8, 7, CODE * abs(CODE) * (1.0 / 49.0), _squares(49.0 * SHARE), 1.0),
+        Codec("4bit unsigned", 4, 128, 0, 15, fourth, _not_zero(_squares(of_root)), 1.0),
+        Codec("8bit-dynamic", 8, 256, 127, 128, *_dynamic(True), 1.0),
+        Codec("8bit-dynamic unsigned", 8, 256, 0, 255, *_dynamic(False), 1.0),
+    )
+    return {codec.name: codec for codec in made}
 
 
 CODECS: dict[Code, Codec] = _make()

@@ -138,7 +138,7 @@ def encode(x: Tensor, codec: Codec) -> Coded:
     share = torch.where(share < codec.full, share, codec.full)
     code = evaluate((codec.encode,), {SHARE.name: share}, {})[0]
     assert isinstance(code, Tensor)
-    code = code.floor()
+    code = code.round() if codec.shift else code.floor()
     stored = torch.where(blocks < 0, codec.zero - code, codec.zero + code).clamp(min=0).to(torch.uint8)
     return {
         "code": _pack(stored.view(-1)[:count], codec),

@@ -1,8 +1,9 @@
 """The inner loop of a pass over coded slots: one block at a time, because a block shares a scale.
 
-A block is gone through twice. First new values are computed; those of plain slots are stored, those of coded
-slots wait in a buffer while their largest absolute value is found. Then the buffer is coded. Both lie in the
-first-level cache.
+A block is gone through three times. First its codes become numbers in a buffer. Then new values are computed;
+those of plain slots are stored, those of coded slots take the place of the old ones in the buffer while their
+largest absolute value is found. Then the buffer is coded. It lies in the first-level cache. One loop for
+all would have more constants than registers, and chains too long for a processor to overlap.
 """
 
 from __future__ import annotations
@@ -69,8 +70,9 @@ def _entry(block: Block, coded: _Coded, sums: int) -> None:
         place = block.emit(f"getelementptr ptr, ptr %slots, i64 {coded.column(i)}")
         block.lines.append(f"%scales{i} = load ptr, ptr {place}, align 8")
     block.lines.append(f"%bytes = alloca <{width} x i8>, align 64")
-    for i in coded.written:
+    for i in coded.codecs:
         block.lines.append(f"%buffer{i} = alloca [{coded.block} x float], align 64")
+    for i in coded.written:
         block.lines.append(f"%peak{i} = alloca <{width} x i32>, align 64")
     for i in range(sums):
         block.lines.append(f"%total{i} = alloca {block.type}, align 64")
@@ -91,9 +93,26 @@ def _begin(block: Block, coded: _Coded) -> dict[int, str]:
     return scales
 
 
-def _update(
-    coded: _Coded, block: Block, offset: str, left: str, numbers: dict[Expr, str], scales: dict[int, str]
+def _unpack(
+    block: Block, coded: _Coded, scales: dict[int, str], offset: str, left: str, vectors: int
 ) -> None:
+    """Decode some vectors of every coded slot into its buffer."""
+    inner = block.narrow("u")
+    for i in coded.read:
+        for k in range(vectors):
+            at = inner.emit(f"add i64 {offset}, {k * inner.width}")
+            value = coding.decode(inner, coded.codecs[i], f"%slot{i}", scales[i], at, left, f"c{i}.{k}")
+            pointer = _in_buffer(inner, i, at)
+            inner.lines.append(f"store {inner.type} {value}, ptr {pointer}, align {4 * inner.width}")
+
+
+def _in_buffer(inner: Block, index: int, offset: str) -> str:
+    """Address of a vector of a slot's buffer."""
+    place = inner.emit(f"sub i64 {offset}, %begin")
+    return inner.emit(f"getelementptr float, ptr %buffer{index}, i64 {place}")
+
+
+def _update(coded: _Coded, block: Block, offset: str, left: str, numbers: dict[Expr, str]) -> None:
     """Load and compute one vector; store plain slots, keep coded ones in their buffers."""
     program, part = coded.program, coded.part
     mask = tail_mask(block) if left else ""
@@ -101,7 +120,7 @@ def _update(
     for item in walk(part.roots):
         if item.op == "slot" and item not in known:
             i = next(k for k in coded.codecs if program.slots[k].name == item.name)
-            known[item] = coding.decode(block, coded.codecs[i], f"%slot{i}", scales[i], offset, left, f"c{i}")
+            known[item] = _kept(block, i, offset)
     values = block.compute(part.roots, known)
     for name, expr in part.outputs:
         i = next(k for k, s in enumerate(program.slots) if s.name == name)
@@ -117,6 +136,14 @@ def _update(
         block.lines.append(f"store {block.type} {after}, ptr %total{i}, align 64")
 
 
+def _kept(block: Block, index: int, offset: str) -> str:
+    """A vector of a slot's buffer."""
+    inner = block.narrow(f"d{index}")
+    pointer = _in_buffer(inner, index, offset)
+    value = inner.emit(f"load {inner.type}, ptr {pointer}, align {4 * inner.width}")
+    return value if block.base == "float" else block.emit(f"fpext {inner.type} {value} to {block.type}")
+
+
 def _keep(block: Block, coded: _Coded, index: int, value: str, offset: str, mask: str) -> None:
     """Put new values into the buffer and look at their size."""
     inner = block.narrow(f"k{index}")
@@ -124,9 +151,8 @@ def _keep(block: Block, coded: _Coded, index: int, value: str, offset: str, mask
         value = inner.emit(f"fptrunc {block.type} {value} to {inner.type}")
     if mask:
         value = inner.emit(f"select {inner.mask} {mask}, {inner.type} {value}, {inner.type} zeroinitializer")
-    place = inner.emit(f"sub i64 {offset}, %begin")
-    pointer = inner.emit(f"getelementptr float, ptr %buffer{index}, i64 {place}")
-    inner.lines.append(f"store {inner.type} {value}, ptr {pointer}, align 4")
+    pointer = _in_buffer(inner, index, offset)
+    inner.lines.append(f"store {inner.type} {value}, ptr {pointer}, align {4 * inner.width}")
     before = inner.emit(f"load <{inner.width} x i32>, ptr %peak{index}, align 64")
     after = coding.peak(inner, value, before)
     inner.lines.append(f"store <{inner.width} x i32> {after}, ptr %peak{index}, align 64")
@@ -151,13 +177,12 @@ def _code(
 ) -> None:
     """Code some vectors of every buffer."""
     inner = block.narrow("w")
-    first = inner.emit(f"sub i64 {offset}, %begin")
     for i in coded.written:
         numbers = []
         for k in range(vectors):
-            place = inner.emit(f"add i64 {first}, {k * inner.width}")
-            pointer = inner.emit(f"getelementptr float, ptr %buffer{i}, i64 {place}")
-            value = inner.emit(f"load {inner.type}, ptr {pointer}, align 4")
+            at = inner.emit(f"add i64 {offset}, {k * inner.width}")
+            pointer = _in_buffer(inner, i, at)
+            value = inner.emit(f"load {inner.type}, ptr {pointer}, align {4 * inner.width}")
             numbers.append(coding.encode(inner, coded.codecs[i], value, inverses[i]))
         coding.store(inner, coded.codecs[i], numbers, f"%slot{i}", offset, left)
 
@@ -166,16 +191,18 @@ def print_blocks(program: Program, number: int, width: int, declared: set[str]) 
     """The inner loop of a pass: elements [start, stop) of one tensor, start being that of a block."""
     part = program.passes[number]
     coded = _Coded(program, part)
-    entry, begin, main, tail, end, fast, code, last = (
-        Block(base_type(program), width, prefix, declared) for prefix in "hbmtnfce"
+    entry, begin, fill, some, main, tail, end, fast, code, last = (
+        Block(base_type(program), width, prefix, declared) for prefix in "hbupmtnfce"
     )
     numbers = head_of(program, part, entry)
     _entry(entry, coded, len(part.sums))
     scales = _begin(begin, coded)
-    _update(coded, main, "%i", "", numbers, scales)
-    _update(coded, tail, "%whole", "%left", numbers, scales)
+    together = _TOGETHER if all(c.shift for c in coded.codecs.values()) else 1
+    _unpack(fill, coded, scales, "%u", "", together)
+    _unpack(some, coded, scales, "%s", "%s.left", 1)
+    _update(coded, main, "%i", "", numbers)
+    _update(coded, tail, "%whole", "%left", numbers)
     inverses = _end(end, coded)
-    together = _TOGETHER if all(c.quick for c in coded.codecs.values()) else 1
     _code(fast, coded, inverses, "%f", "", together)
     _code(code, coded, inverses, "%k", "%k.left", 1)
     totals = {i: last.emit(f"load {last.type}, ptr %total{i}, align 64") for i in range(len(part.sums))}
@@ -194,11 +221,29 @@ blocks:
   %length = sub i64 %finish, %begin
   %left = and i64 %length, {width - 1}
   %whole = sub i64 %finish, %left
+  %full = icmp eq i64 %length, {coded.block}
 {indent(begin.lines)}
+  br i1 %full, label %fill, label %few
+fill:
+  %u = phi i64 [ %begin, %blocks ], [ %u.next, %fill ]
+{indent(fill.lines)}
+  %u.next = add i64 %u, {together * width}
+  %u.more = icmp slt i64 %u.next, %finish
+  br i1 %u.more, label %fill, label %filled
+few:
+  %s = phi i64 [ %begin, %blocks ], [ %s.next, %few ]
+  %s.rest = sub i64 %finish, %s
+  %s.few = icmp slt i64 %s.rest, {width}
+  %s.left = select i1 %s.few, i64 %s.rest, i64 {width}
+{indent(some.lines)}
+  %s.next = add i64 %s, {width}
+  %s.more = icmp slt i64 %s.next, %finish
+  br i1 %s.more, label %few, label %filled
+filled:
   %any = icmp slt i64 %begin, %whole
   br i1 %any, label %loop, label %after
 loop:
-  %i = phi i64 [ %begin, %blocks ], [ %next, %loop ]
+  %i = phi i64 [ %begin, %filled ], [ %next, %loop ]
 {indent(main.lines)}
   %next = add i64 %i, {width}
   %more = icmp slt i64 %next, %whole
@@ -211,7 +256,6 @@ tail:
   br label %computed
 computed:
 {indent(end.lines)}
-  %full = icmp eq i64 %length, {coded.block}
   br i1 %full, label %fast, label %short
 fast:
   %f = phi i64 [ %begin, %computed ], [ %f.next, %fast ]

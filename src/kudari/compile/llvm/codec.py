@@ -8,10 +8,12 @@ from __future__ import annotations
 import struct
 
 from kudari.compile.codecs import CODE, LEAST_PEAK, SHARE, Codec
+from kudari.compile.expression import shift_offset
 from kudari.compile.llvm.block import Block
 
 _LEAST = 0x00800000  # bits of LEAST_PEAK
 _NAN = 0x7FC00000
+_SIGN = 0x80000000
 _LARGEST = 3.4028234663852886e38
 assert LEAST_PEAK == 2.0**-126
 
@@ -31,6 +33,9 @@ def decode(block: Block, codec: Codec, codes: str, scale: str, offset: str, left
     inner = block.narrow(prefix)
     whole = inner.vector("i32")
     stored = _load_bytes(inner, codec, codes, offset, left)
+    if codec.shift:
+        value = _untapered(inner, codec, stored, scale)
+        return value if block.base == "float" else block.emit(f"fpext {inner.type} {value} to {block.type}")
     number = inner.emit(f"zext {inner.vector('i8')} {stored} to {whole}")
     if codec.zero:
         number = inner.emit(f"sub {whole} {number}, {_spread(inner, codec.zero)}")
@@ -49,6 +54,8 @@ def encode(block: Block, codec: Codec, value: str, inverse: str) -> str:
         value: the numbers.
         inverse: what makes shares of the numbers, in every lane; 0 where there is no such number.
     """
+    if codec.shift:
+        return _tapered(block, codec, value, inverse)
     whole, full = block.vector("i32"), block.number(codec.full)
     size = block.call("fabs", [value])
     share = block.emit(f"fmul {block.type} {size}, {inverse}")
@@ -63,6 +70,58 @@ def encode(block: Block, codec: Codec, value: str, inverse: str) -> str:
     if codec.signed and codec.top > codec.zero:  # the highest code has no counterpart below zero
         number = _larger(block, number, _spread(block, 0))
     return number
+
+
+def _untapered(block: Block, codec: Codec, stored: str, scale: str) -> str:
+    """Stored codes of tapered floats as numbers.
+
+    Above the lowest half of a float's bits there is nothing in the offset, so the upper half can take it away
+    by itself, with saturation: 0 stays 0. What the sign bit turns into is shifted out.
+    """
+    whole, lanes = block.vector("i32"), 2 * block.width
+    number = block.emit(f"zext {block.vector('i8')} {stored} to {whole}")
+    if codec.zero:
+        number = block.emit(f"sub {whole} {number}, {_spread(block, codec.zero)}")
+    code = block.emit(f"sitofp {whole} {number} to {block.type}")
+    bits = block.emit(f"bitcast {block.type} {code} to {whole}")
+    halves = block.emit(f"bitcast {whole} {bits} to <{lanes} x i16>")
+    upper = shift_offset(codec.shift, codec.top + 1.0) >> 16
+    offset = ", ".join(f"i16 {upper * (k % 2)}" for k in range(lanes))
+    name = f"@llvm.usub.sat.v{lanes}i16"
+    block.declared.add(f"declare <{lanes} x i16> {name}(<{lanes} x i16>, <{lanes} x i16>)")
+    halves = block.emit(f"call <{lanes} x i16> {name}(<{lanes} x i16> {halves}, <{lanes} x i16> <{offset}>)")
+    size = block.emit(f"bitcast <{lanes} x i16> {halves} to {whole}")
+    size = block.emit(f"shl {whole} {size}, {_spread(block, codec.shift)}")
+    if codec.signed:
+        sign = block.emit(f"and {whole} {bits}, {_spread(block, _SIGN)}")
+        size = block.emit(f"or {whole} {size}, {sign}")
+    share = block.emit(f"bitcast {whole} {size} to {block.type}")
+    return block.emit(f"fmul {block.type} {share}, {scale}")
+
+
+def _tapered(block: Block, codec: Codec, value: str, inverse: str) -> str:
+    """Codes of tapered floats less what stands for 0, in 32 bits, to be narrowed with saturation.
+
+    Shares larger than that of the largest element by a rounding get the same code, so nothing is cut off. The
+    signs that an arithmetic shift fills in below the first bit are masked away.
+    """
+    whole, n = block.vector("i32"), codec.shift
+    if not codec.signed:
+        value = block.call("fabs", [value])
+    share = block.emit(f"fmul {block.type} {value}, {inverse}")
+    bits = block.emit(f"bitcast {block.type} {share} to {whole}")
+    moved = block.emit(f"{'ashr' if codec.signed else 'lshr'} {whole} {bits}, {_spread(block, n)}")
+    if codec.signed:
+        moved = block.emit(f"and {whole} {moved}, {_spread(block, _SIGN | (1 << (31 - n)) - 1)}")
+    root = block.emit(f"add {whole} {moved}, {_spread(block, shift_offset(n, codec.top + 1.0))}")
+    code = block.emit(f"bitcast {whole} {root} to {block.type}")
+    name = f"@llvm.lrint.v{block.width}i32.v{block.width}f32"
+    block.declared.add(f"declare {whole} {name}({block.type})")
+    number = block.emit(f"call {whole} {name}({block.type} {code})")
+    if codec.signed:
+        return number
+    least = _extreme(block, "umin", bits, _spread(block, 1))  # 1 for what is not 0
+    return _extreme(block, "smax", number, least)
 
 
 def store(block: Block, codec: Codec, numbers: list[str], codes: str, offset: str, left: str) -> None:
@@ -83,7 +142,7 @@ def store(block: Block, codec: Codec, numbers: list[str], codes: str, offset: st
             for a, b in zip(numbers[::2], numbers[1::2], strict=True)
         ]
         width *= 2
-    small = block.emit(f"trunc <{width} x i32> {numbers[0]} to <{width} x i8>")
+    small = _narrowed(block, codec, numbers[0], width)
     _store_bytes(block, codec, small, width, codes, offset, left)
 
 
@@ -127,10 +186,30 @@ def _spread(block: Block, value: int) -> str:
 
 
 def _larger(block: Block, a: str, b: str) -> str:
-    whole = block.vector("i32")
-    name = f"@llvm.smax.v{block.width}i32"
+    return _extreme(block, "smax", a, b)
+
+
+def _extreme(block: Block, which: str, a: str, b: str, width: int = 0) -> str:
+    width = width or block.width
+    whole, name = f"<{width} x i32>", f"@llvm.{which}.v{width}i32"
     block.declared.add(f"declare {whole} {name}({whole}, {whole})")
     return block.emit(f"call {whole} {name}({whole} {a}, {whole} {b})")
+
+
+def _bytes(width: int, value: int) -> str:
+    return f"<{', '.join([f'i8 {value}'] * width)}>"
+
+
+def _narrowed(block: Block, codec: Codec, numbers: str, width: int) -> str:
+    """Codes in 32 bits as they are stored, in bytes."""
+    whole, small = f"<{width} x i32>", f"<{width} x i8>"
+    if not codec.shift:
+        return block.emit(f"trunc {whole} {numbers} to {small}")
+    low = -codec.zero
+    for which, limit in (("smax", low), ("smin", low + 255)):
+        numbers = _extreme(block, which, numbers, f"<{', '.join([f'i32 {limit}'] * width)}>", width)
+    narrow = block.emit(f"trunc {whole} {numbers} to {small}")
+    return block.emit(f"xor {small} {narrow}, {_bytes(width, codec.zero)}") if codec.signed else narrow
 
 
 def _place(block: Block, codec: Codec, codes: str, offset: str) -> str:
