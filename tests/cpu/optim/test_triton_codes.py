@@ -11,7 +11,7 @@ from kudari.compile.program import Pass, Program, Slot
 from kudari.optim import make_class
 from kudari.optim.binding import EagerBinding
 from kudari.optim.gpu_binding import GpuBinding
-from kudari.optim.states import is_coded
+from kudari.optim.states import decode, is_coded
 from tests.cpu.optim.conftest import build
 from tests.cpu.optim.interpreted import bindings, interpreter, needs_triton, on_gpu, without_gpu
 
@@ -111,13 +111,12 @@ def test_special_numbers_are_coded_and_read_as_by_the_cpu_kernel(state_dtype, on
         for _ in range(2):
             p.grad = g.clone()
             optimizer.step()
-        return written(optimizer)
+        return [p.detach(), *(decode(optimizer.state[p][key]) for key in "mv")]
 
-    found, expected = step(), without_gpu(step)
-    assert torch.equal(found[0].isnan(), expected[0].isnan()) and found[0].isnan().any()
-    assert torch.equal(found[0].nan_to_num(), expected[0].nan_to_num())
-    for a, b in zip(found[1:], expected[1:], strict=True):
-        assert torch.equal(a.nan_to_num(), b.nan_to_num())
+    # The codes of a line whose scale is NaN may be any.
+    for a, b in zip(step(), without_gpu(step), strict=True):
+        assert a.isnan().any() and not a.isnan().all()
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 def test_small_tensors_are_not_coded_and_large_ones_share_a_launch(on_gpu):

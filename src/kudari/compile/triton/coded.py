@@ -124,7 +124,10 @@ def _encode(code: Code, i: int, codec: Codec, masked: bool) -> None:
     # Also where it is NaN.
     code.emit(f"share{i} = tl.where(share{i} < {number(codec.full)}, share{i}, {number(codec.full)})")
     found = _formula(code, codec.encode, SHARE, f"share{i}", f"e{i}_")
-    # Cut to a whole number after the sign is there, which is towards zero.
+    if codec.shift:  # to nearest, ties to even: where numbers are this large there are only whole ones
+        code.emit(f"code{i} = ({found} + 12582912.0) - 12582912.0")
+        found = f"code{i}"
+    # All others are cut to a whole number after the sign is there, which is towards zero.
     signed = f"tl.where({new} < 0, {found} * -1.0, {found})" if codec.signed else found
     code.emit(f"code{i} = {signed}.to(tl.int32) + {codec.zero}")
     if codec.signed and codec.top > codec.zero:  # the highest code has no counterpart below zero
