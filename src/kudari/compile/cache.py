@@ -51,12 +51,31 @@ def save(key: str, data: bytes) -> None:
     if place is None:
         return
     with contextlib.suppress(OSError):
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, name = tempfile.mkstemp(dir=place, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(data).digest() + data)
-            Path(name).replace(place / f"{key}.o")
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        _replace(place / f"{key}.o", hashlib.sha256(data).digest() + data)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Make sure that a file has this text, and return its path.
+
+    Raises:
+        OSError: the file is not there and cannot be written.
+    """
+    data = text.encode()
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == data:
+            return path
+    _replace(path, data)
+    return path
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file beside and move it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise

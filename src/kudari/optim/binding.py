@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from kudari.compile import eager
-from kudari.compile.cpu import CpuKernel, fork_address
+from kudari.compile.cpu import fork_address
 from kudari.compile.expression import evaluate
 from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
 from kudari.compile.notation import Rule, State
@@ -180,10 +180,15 @@ class CpuBinding:
         program, kernel: what to run.
         members: the tensors; all of one dtype per slot.
         grad_dtype: dtype of the gradients.
+
+    Attributes:
+        on_device: numbers and GradScaler's flag are read where the kernel runs, without waiting for it.
     """
 
+    on_device = False
+
     def __init__(
-        self, program: Program, kernel: CpuKernel, members: Sequence[Member], grad_dtype: torch.dtype
+        self, program: Program, kernel: Any, members: Sequence[Member], grad_dtype: torch.dtype
     ) -> None:
         self.program, self.kernel, self.members = program, kernel, list(members)
         self.params = [m.param for m in members]
@@ -201,14 +206,7 @@ class CpuBinding:
         self.plain = all(p.is_contiguous() and not p.is_complex() for p in self.params)
         in_order = program.in_order or any(map(in_rows, members))
         self.usable = torch.Tensor.is_contiguous if in_order else is_dense
-        self.plan: Plan = (
-            make_row_plan([_matrices(p) for p in self.params])
-            if program.by_rows
-            else make_plan([real(p).numel() for p in self.params])
-        )
         self._tables()
-        if isinstance(self.plan, RowPlan):
-            self._scratch(self.plan)
         self.copies: list[tuple[Tensor, Tensor]] = []
         self.kept: list[Tensor] = []
         self.addresses: list[list[int]] = []
@@ -217,6 +215,11 @@ class CpuBinding:
 
     def _tables(self) -> None:
         program, count = self.program, len(self.members)
+        self.plan: Plan = (
+            make_row_plan([_matrices(p) for p in self.params])
+            if program.by_rows
+            else make_plan([real(p).numel() for p in self.params])
+        )
         compute = np.float64 if program.compute == "f64" else np.float32
         sums = max(1, len(program.sums))
         self.slots = np.zeros((count, program.columns), dtype=np.int64)
@@ -224,7 +227,7 @@ class CpuBinding:
         self.hypers = np.zeros(max(1, len(program.hypers)), dtype=np.float64)
         self.counters = np.array([m.counter.data_ptr() for m in self.members], dtype=np.int64)
         self.partials = np.zeros((max(1, len(self.plan.chunks)), sums))
-        self.sums = np.zeros((count, sums))
+        self.sums: Any = np.zeros((count, sums))
         self.cells = np.zeros((count, len(self.cell_keys)), dtype=np.int64)
         self.sizes = np.array([m.numel for m in self.members], dtype=np.float64)
         self.context = np.zeros(CONTEXT_WORDS, dtype=np.int64)
@@ -236,6 +239,8 @@ class CpuBinding:
         for name, value in fields.items():
             self.context[CONTEXT[name]] = value
         self.context_address = self.context.ctypes.data
+        if isinstance(self.plan, RowPlan):
+            self._scratch(self.plan)
 
     def _scratch(self, plan: RowPlan) -> None:
         """Room for what rows and columns have one value of between the passes."""
@@ -371,6 +376,22 @@ class CpuBinding:
         self.kernel.call(self.context_address, self.plan.threads(threads))
         self.context[first], self.context[end] = 0, len(self.program.passes)
 
+    def total(self, index: int) -> Any:
+        """A sum over all tensors; a number, or a tensor on the device where it was added up."""
+        return float(self.sums[:, index].sum())
+
+    def give(self, index: int, total: Any) -> None:
+        """Take a sum over all tensors of all bindings for the sum over each tensor."""
+        self.sums[:, index] = float(total)
+
+    def sums_here(self) -> Any:
+        """Sums of the passes so far, float64 (tensors, sums of the program), for the host to change."""
+        return self.sums
+
+    def take_sums(self, sums: Any) -> None:
+        """Go on with these."""
+        self.sums[:] = sums
+
     def _draw(self) -> None:
         """A new key of random bits for every tensor, from torch's default generator."""
         keys = torch.randint(2**63 - 1, (len(self.members),), dtype=torch.int64, device="cpu")
@@ -402,6 +423,8 @@ class EagerBinding:
         grad_dtype: dtype of the gradients.
     """
 
+    on_device = False
+
     def __init__(self, program: Program, members: Sequence[Member], grad_dtype: torch.dtype) -> None:
         self.program, self.members, self.grad_dtype = program, list(members), grad_dtype
         self.sums = np.zeros((len(self.members), max(1, len(program.sums))))
@@ -415,6 +438,22 @@ class EagerBinding:
             g is not None and g.dtype is self.grad_dtype and g.layout is torch.strided for g in grads
         )
         return "ready" if usable else "stale"
+
+    def total(self, index: int) -> Any:
+        """A sum over all tensors."""
+        return float(self.sums[:, index].sum())
+
+    def give(self, index: int, total: Any) -> None:
+        """Take a sum over all tensors of all bindings for the sum over each tensor."""
+        self.sums[:, index] = float(total)
+
+    def sums_here(self) -> Any:
+        """Sums of the passes so far, float64 (tensors, sums of the program), for the host to change."""
+        return self.sums
+
+    def take_sums(self, sums: Any) -> None:
+        """Go on with these."""
+        self.sums[:] = sums
 
     def stage(self) -> None:
         """Nothing to do: torch reads any layout."""
@@ -494,9 +533,13 @@ def add_up_model_sums(bindings: Sequence[Binding], number: int) -> None:
     for place in range(max(len(b.program.sums) for b in bindings)):
         columns = [(b, _model_sum_index(b.program, number, place)) for b in bindings]
         taking_part = [(b, i) for b, i in columns if i is not None]
-        total = sum(float(b.sums[:, i].sum()) for b, i in taking_part)
+        total: Any = 0.0
         for b, i in taking_part:
-            b.sums[:, i] = total
+            found = b.total(i)
+            on_device = isinstance(found, Tensor) and isinstance(total, Tensor)
+            total = found + (total.to(found.device) if on_device else total)
+        for b, i in taking_part:
+            b.give(i, total)
 
 
 def _model_sum_index(program: Program, number: int, place: int) -> int | None:
@@ -508,9 +551,9 @@ def _model_sum_index(program: Program, number: int, place: int) -> int | None:
     return found[place] if place < len(found) else None
 
 
-def read_numbers(group: Mapping[str, Any], names: Sequence[tuple[str, int | None]]) -> list[float]:
-    """A group's numbers in the order of the program; ``betas`` and the like by index."""
-    return [float(group[key] if index is None else group[key][index]) for key, index in names]
+def read_numbers(group: Mapping[str, Any], names: Sequence[tuple[str, int | None]]) -> list[Any]:
+    """A group's numbers in the order of the program, tensors as they are; ``betas`` and the like by index."""
+    return [group[key] if index is None else group[key][index] for key, index in names]
 
 
 def run_alone(binding: Binding, numbers: list[float], threads: int) -> None:

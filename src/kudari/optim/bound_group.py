@@ -11,21 +11,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kudari.compile.cpu import compile_cpu
 from kudari.compile.cut import cut
 from kudari.compile.expression import Expr, evaluate
 from kudari.compile.extend import Extras, extend
 from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
-from kudari.compile.program import Storage, sum_name
+from kudari.compile.program import Program, Storage, sum_name
 from kudari.compile.rounding import KAHAN, with_drawn_states, with_rounding
 from kudari.compile.trace import Trace, trace
-from kudari.errors import UnsupportedError
+from kudari.errors import CompileError, UnsupportedError
 from kudari.optim import sharding
+from kudari.optim.backends import BACKENDS, Backend
 from kudari.optim.binding import (
     FLOATS,
     Binding,
-    CpuBinding,
     EagerBinding,
     Member,
     fit_states,
@@ -33,6 +32,7 @@ from kudari.optim.binding import (
     own_gradient,
     read_numbers,
 )
+from kudari.optim.gpu_binding import GpuBinding
 from kudari.optim.staged import StagedBinding, batches, fit_factors
 from kudari.optim.states import is_coded, pieces, recode, storage
 
@@ -77,7 +77,7 @@ class BoundGroup:
         self.idle = [p for p in self.params if gradient(p) is None]
         self.bindings: list[Binding | StagedBinding] = []
         self.parts: list[sharding.Part] = []
-        self.numbers: list[float] = []
+        self.numbers: list[Any] = []  # numbers, and tensors with one element
         self._bind(group)
 
     def _config(self, group: dict[str, Any]) -> tuple[Any, ...]:
@@ -111,7 +111,7 @@ class BoundGroup:
             kinds = rule.kinds_of(tuple(p.shape), group)
             traced = self._trace(group, kinds, p.dtype)
             fresh = self.owner.init_state(p, group, rule)
-            member = self._member(p, fresh, traced, {**group, **kinds})
+            backend, member = self._member(p, fresh, traced, {**group, **kinds})
             _refuse_average(rule, member)
             self._fit(member, traced, group)
             fit_factors(rule.name, p, self.owner.state[p], [s.key for s, _ in traced.factors])
@@ -119,16 +119,43 @@ class BoundGroup:
                 member.part.put_back()
                 self.parts.append(member.part)
             stored = tuple(storage(x) for x in (p, g, *(member.state[k] for k in member.keys)))
-            sorts.setdefault((traced, _has_kernel(member), g.dtype, stored), []).append(member)
-        for (traced, kernel, grad_dtype, _), members in sorts.items():
-            if not kernel:
-                _say_eager(rule, members[0].param)
+            sorts.setdefault((traced, backend, p.device, g.dtype, stored), []).append(member)
+        for (traced, backend, _, grad_dtype, _), members in sorts.items():
             parts = cut(traced)
             if len(parts) == 1:
-                self.bindings.append(_bind_part(traced, members, grad_dtype, kernel))
+                self.bindings.append(self._bind_part(traced, members, grad_dtype, backend))
             else:
                 for some in batches(members):
-                    self.bindings.append(StagedBinding(traced, parts, some, grad_dtype, kernel, _bind_part))
+                    self.bindings.append(
+                        StagedBinding(traced, parts, some, grad_dtype, backend, self._bind_part)
+                    )
+
+    def _bind_part(
+        self,
+        traced: Trace,
+        members: Sequence[Member],
+        grad_dtype: torch.dtype,
+        backend: Backend | None,
+        counts: bool = True,
+    ) -> Binding:
+        """Bind a rule without stages, or a part of one with them, to tensors of one dtype per slot.
+
+        Args:
+            traced: the rule or part.
+            members: the tensors; a state that they lack is a temporary.
+            grad_dtype: dtype of the gradients.
+            backend: what has kernels for them; torch's operations do what has none.
+            counts: whether this part counts the step.
+        """
+        program = _lowered(traced, members[0], grad_dtype, counts)
+        reason = ""
+        if backend is not None:
+            try:
+                return backend.bind(program, members, grad_dtype)
+            except CompileError as error:
+                reason = str(error)
+        _say_eager(self.owner.rule, members[0].param, reason)
+        return EagerBinding(program, members, grad_dtype)
 
     def _trace(
         self, group: Mapping[str, Any], kinds: Mapping[str, bool | str], dtype: torch.dtype = torch.float32
@@ -152,7 +179,10 @@ class BoundGroup:
         like = p if len(plain) == len(traced.states) else p.detach().contiguous()
         fit_states(self.rule, like, state, plain, group)
 
-    def _member(self, p: Tensor, fresh: bool, traced: Trace, config: Mapping[str, Any]) -> Member:
+    def _member(
+        self, p: Tensor, fresh: bool, traced: Trace, config: Mapping[str, Any]
+    ) -> tuple[Backend | None, Member]:
+        """A tensor with what goes with it, and what has kernels for it; numbers kept for it lie there too."""
         state, gradient, part = self.owner.state[p], self.gradient, None
         shape = tuple(p.shape)
         if sharding.is_sharded(p):
@@ -162,17 +192,24 @@ class BoundGroup:
             part = sharding.Part(p, state, gradient, self.owner._cuts, in_order)
             p, state, gradient = part.param, part.state, part.own_gradient
         rule = self.rule
+        keys, cells = tuple(s.key for s in traced.states), tuple(s.key for s, _ in traced.cells)
+        g = gradient(p)
+        assert g is not None
+        backend = _backend(p, [g, *(state[k] for k in keys)])
+        on_device = config["capturable"] or (backend is not None and backend.on_device)
+        device = p.device if on_device else torch.device("cpu")
+        counted = rule.keeps_count(config)
+        for key in (*(("step",) if counted else ()), *cells):
+            state[key] = state[key].to(device)
         # Without a `step` of its own, a rule that asks for t learns only whether this is the first step.
-        seen = torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device="cpu")
-        counter = state["step"] if rule.keeps_count(config) else seen
-        keys = tuple(s.key for s in traced.states)
-        cells = (*(s.key for s, _ in traced.cells), *traced.measures)
+        seen = torch.tensor(0.0 if fresh else 1.0, dtype=torch.float32, device=device)
+        counter = state["step"] if counted else seen
         held: MutableMapping[str, Any] = state
         if rule.measures:
             measures = {m.name: m.of(shape) for m in rule.measures}
-            numbers = {n: torch.tensor(x, dtype=torch.float64, device="cpu") for n, x in measures.items()}
+            numbers = {n: torch.tensor(x, dtype=torch.float64, device=device) for n, x in measures.items()}
             held = ChainMap(numbers, state)
-        return Member(p, held, counter, keys, cells, gradient, part)
+        return backend, Member(p, held, counter, keys, (*cells, *traced.measures), gradient, part)
 
     def prepare(self, group: dict[str, Any], scale: Tensor | None) -> bool:
         """Get ready for a step; False if the tensors are not the ones bound and must be bound anew."""
@@ -206,7 +243,7 @@ class BoundGroup:
     def run(self) -> None:
         """Take the step."""
         for binding in self.bindings:
-            binding.run(self.numbers, torch.get_num_threads())
+            binding.run(self.numbers_for(binding), torch.get_num_threads())
         self.release()
 
     def release(self) -> None:
@@ -216,6 +253,15 @@ class BoundGroup:
                 part.clear_gradient()
             part.release()
 
+    @property
+    def captured(self) -> bool:
+        """Whether a CUDA graph reads the tables of a binding."""
+        return any(isinstance(b, GpuBinding) and b.table.captured for b in self.bindings)
+
+    def numbers_for(self, binding: Binding | StagedBinding) -> list[Any]:
+        """The group's numbers; a tensor stays one only for a kernel that reads it where it is."""
+        return self.numbers if binding.on_device else list(map(float, self.numbers))
+
     def advanced(self, of_model: Collection[str]) -> dict[str, float]:
         """New values of the group's own numbers after the step, those of the model left out."""
         return self._evaluated((n, e) for n, e in self.trace.running if n not in of_model)
@@ -223,19 +269,19 @@ class BoundGroup:
     def advanced_together(self, of_model: Collection[str]) -> dict[str, float]:
         """New values of the model's numbers, from the sums over all groups."""
         binding = self.bindings[0]
-        sums = {sum_name(i): float(x) for i, x in enumerate(binding.sums[0])}
+        sums = {sum_name(i): float(x) for i, x in enumerate(binding.sums_here()[0])}
         return self._evaluated(((n, e) for n, e in binding.program.running if n in of_model), sums)
 
     def _evaluated(
         self, new: Iterable[tuple[str, Expr]], sums: Mapping[str, float] | None = None
     ) -> dict[str, float]:
         """Values in float64; whole numbers stay whole."""
-        values = dict(zip(self.trace.hypers, self.numbers, strict=False)) | dict(sums or {})
+        values = dict(zip(self.trace.hypers, map(float, self.numbers), strict=False)) | dict(sums or {})
         return {name: type(self.group[name])(evaluate(expr, values)) for name, expr in new}
 
-    def _numbers(self, group: dict[str, Any], scale: Tensor | None) -> list[float]:
+    def _numbers(self, group: dict[str, Any], scale: Tensor | None) -> list[Any]:
         numbers = read_numbers(group, self.names)
-        return numbers if scale is None else [*numbers, float(scale)]
+        return numbers if scale is None else [*numbers, scale]
 
 
 def _nones(value: Any) -> Any:
@@ -243,19 +289,17 @@ def _nones(value: Any) -> Any:
     return tuple([part is None for part in value]) if isinstance(value, tuple) else value is None
 
 
-def _bind_part(
-    traced: Trace, members: Sequence[Member], grad_dtype: torch.dtype, kernel: bool, counts: bool = True
-) -> Binding:
-    """Bind a rule without stages, or a part of one with them, to tensors of one dtype per slot.
+def _backend(p: Tensor, values: Sequence[Any]) -> Backend | None:
+    """What has kernels for a parameter with its gradient and states, plain or coded, if anything has."""
+    plain = type(p) in (Tensor, torch.nn.Parameter)
+    known = all(storage(x) is not None for x in (p, *values))
+    if not (plain and known and all(x.device == p.device for value in values for x in pieces(value))):
+        return None
+    return BACKENDS.get(p.device.type)
 
-    Args:
-        traced: the rule or part.
-        members: the tensors; a state that they lack is a temporary.
-        grad_dtype: dtype of the gradients.
-        kernel: whether the CPU kernel can work on them.
-        counts: whether this part counts the step.
-    """
-    first = members[0]
+
+def _lowered(traced: Trace, first: Member, grad_dtype: torch.dtype, counts: bool) -> Program:
+    """The program of a rule or part for tensors like the first."""
     compute = torch.float64 if first.param.dtype is torch.float64 else torch.float32
     held = [
         first.state[s.key] if s.key in first.state else torch.empty(0, dtype=compute) for s in traced.states
@@ -263,19 +307,7 @@ def _bind_part(
     stored = [storage(x) for x in (first.param, torch.empty(0, dtype=grad_dtype), *held)]
     dtypes: dict[str, Storage] = {n: d or "f64" for n, d in zip(traced.slots, stored, strict=True)}
     short = {s.name for s in traced.states if dtypes[s.name] == "bf16"} - {KAHAN.name}
-    program = lower(with_drawn_states(traced, short), dtypes, counts)
-    if kernel and not program.mixes_codes:
-        return CpuBinding(program, compile_cpu(program), members, grad_dtype)
-    return EagerBinding(program, members, grad_dtype)
-
-
-def _has_kernel(member: Member) -> bool:
-    """Whether the CPU kernel can work on this tensor and its states."""
-    p = member.param
-    values = [p, member.gradient(p), *(member.state[k] for k in member.keys)]
-    plain = type(p) in (Tensor, torch.nn.Parameter)
-    known = all(storage(x) is not None for x in values)
-    return plain and known and all(x.device.type == "cpu" for value in values for x in pieces(value))
+    return lower(with_drawn_states(traced, short), dtypes, counts)
 
 
 def _check_gradient(rule: Rule, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
@@ -313,13 +345,24 @@ def _refuse_average(rule: Rule, member: Member) -> None:
 _said: set[tuple[str, str, torch.dtype]] = set()
 
 
-def _say_eager(rule: Rule, p: Tensor) -> None:
+def _say_eager(rule: Rule, p: Tensor, reason: str) -> None:
+    """Say once for a rule, device and dtype that there is no kernel."""
     key = (rule.name, p.device.type, p.dtype)
     if key not in _said:
         _said.add(key)
         warnings.warn(
             f"{rule.name}: no kernel for {p.dtype} parameters of type {type(p).__name__} on "
-            f"{p.device.type}; plain torch operations take the step, with the same numbers but slower.",
+            f"{p.device.type}; plain torch operations take the step, with the same numbers but slower. "
+            f"{reason or _reason(p)}",
             EagerFallbackWarning,
-            stacklevel=6,
+            stacklevel=8,
         )
+
+
+def _reason(p: Tensor) -> str:
+    """Why there is no kernel, and what to do."""
+    if p.device.type not in BACKENDS:
+        return f"Kernels are made for {' and '.join(BACKENDS)} tensors; nothing to do on this device."
+    if type(p) not in (Tensor, torch.nn.Parameter):
+        return "Kernels go through memory themselves, which a tensor subclass may not allow."
+    return "Kernels read float64, float32, bfloat16 and float16; hold parameters and gradients in those."

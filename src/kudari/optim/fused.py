@@ -79,7 +79,7 @@ def grad_norm(optimizer: RuleOptimizer) -> float | None:
     for part in optimizer._bound.values():
         for binding in part.bindings if "clip_norm" in part.trace.hypers else []:
             first = next(i for i, s in enumerate(binding.program.passes[0].sums) if s.scope == "model")
-            return math.sqrt(float(binding.sums[0, first]))
+            return math.sqrt(float(binding.sums_here()[0, first]))
     return None
 
 

@@ -132,6 +132,27 @@ def _take_number(value: Any) -> Tensor:
     return torch.as_tensor(value).detach().to(device="cpu", dtype=torch.float64, copy=True).reshape(())
 
 
+def numbers_on_cpu(optimizer: RuleOptimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Bring step counts and other numbers that a GPU kernel keeps on its device to the CPU, in one copy.
+
+    Groups with ``capturable=True`` keep theirs on the device, as in torch.
+    """
+    keys = ("step", *(s.key for s in optimizer.rule.states if s.scalar))
+    states = dict(state_dict["state"])
+    far: list[tuple[Any, str, Tensor]] = []
+    for group in state_dict["param_groups"]:
+        for number in group["params"] if not group["capturable"] else ():
+            found = states.get(number, {})
+            kept = [(number, k, found[k]) for k in keys if isinstance(found.get(k), Tensor)]
+            far += [entry for entry in kept if entry[2].device.type != "cpu"]
+    for device in {x.device for _, _, x in far}:
+        there = [entry for entry in far if entry[2].device == device]
+        near = torch.stack([x.to(torch.float64) for _, _, x in there]).cpu()
+        for (number, key, x), value in zip(there, near, strict=True):
+            states[number] = {**states[number], key: value.to(x.dtype, copy=True)}
+    return {**state_dict, "state": states} if far else state_dict
+
+
 def _merge(ours: Mapping[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
     """The checkpoint's values, our tensors and names, and our values for what it lacks."""
     merged = {**ours, **saved, "params": ours["params"]}

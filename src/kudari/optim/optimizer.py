@@ -13,10 +13,13 @@ from torch.optim import optimizer as torch_optimizer
 
 from kudari.compile.notation import Rule, Running, State
 from kudari.compile.rounding import KAHAN
+from kudari.errors import UnsupportedError
 from kudari.optim import hypers, loading, sharding
+from kudari.optim.backends import BACKENDS
 from kudari.optim.binding import add_up_model_sums, for_each_element, needs_others, real, state_like
 from kudari.optim.bound_group import BoundGroup
 from kudari.optim.finite import FiniteCheck
+from kudari.optim.gpu_binding import GpuBinding, capturing
 from kudari.optim.staged import StagedBinding
 from kudari.optim.states import convert, is_coded, kept_as, state_dtype
 
@@ -55,6 +58,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         hypers.check(self.rule, values)
         values |= {r.name: _start(r, values) for r in self.rule.running} | self._group_values
         self._bound: dict[int, BoundGroup] = {}
+        self._in_graphs: list[BoundGroup] = []
         self._entries: list[dict[str, Any]] = []
         self._cuts = sharding.Cuts()
         self._finite: FiniteCheck | None = None
@@ -78,8 +82,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """State and group values as tensors and plain values, in torch's layout."""
-        found: dict[str, Any] = _state_dict(self)
-        return found
+        return loading.numbers_on_cpu(self, _state_dict(self))
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -114,7 +117,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         found = getattr(self, "found_inf", None)
-        if found is not None and sharding.on_any_rank(float(found) != 0, self._tensors()):
+        if found is not None and not self._skips_on_device() and self._forbidden(found):
             return loss
         scale = getattr(self, "grad_scale", None)
         if not self._gradients_allow():
@@ -123,7 +126,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         if not all(map(operator.is_, self.state.values(), self._entries)) or len(self.state) != len(
             self._entries
         ):
-            self._bound.clear()
+            self._forget(*self._bound)
         self._cuts.clear()
         groups = list(enumerate(self.param_groups))
         if self.rule.frozen is not None:
@@ -131,6 +134,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         if self.rule.shared:
             hypers.check_shared(self.rule, self.param_groups)
         bound = [self._prepared(i, group, scale) for i, group in groups]
+        self._refuse_graph(bound)
+        if not _skip_on_device(bound, found):
+            return loss
         _take(bound)
         if self.rule.running:
             self._advance(bound)
@@ -155,6 +161,31 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _tensors(self) -> Iterable[Tensor]:
         """Every parameter of every group."""
         return (p for group in self.param_groups for p in group["params"])
+
+    def _forbidden(self, flag: Tensor) -> bool:
+        """Whether GradScaler has found infinities, on any rank; waits for the device."""
+        return sharding.on_any_rank(float(flag) != 0, self._tensors())
+
+    def _refuse_graph(self, bound: list[BoundGroup]) -> None:
+        """A number that is kept in the group and changes at each step cannot change in a CUDA graph."""
+        if self.rule.running and any(part.params and capturing(part.params[0].device) for part in bound):
+            raise UnsupportedError(
+                f"{self.rule.name} cannot be captured in a CUDA graph.",
+                why=f"The graph would keep {self.rule.running[0].name!r} as it is now at every replay.",
+                fix="Capture the forward and backward pass, and call optimizer.step() after the replay.",
+            )
+
+    def _forget(self, *groups: int) -> None:
+        """Let go of what groups were bound to, but for tables that a CUDA graph reads at every replay."""
+        found = [self._bound.pop(index) for index in groups if index in self._bound]
+        self._in_graphs += [part for part in found if part.captured]
+
+    def _skips_on_device(self) -> bool:
+        """Whether all kernels read GradScaler's flag themselves, and nothing else waits for it."""
+        if self.rule.running or any(map(sharding.is_sharded, self._tensors())):
+            return False
+        backends = {BACKENDS.get(p.device.type) for p in self._tensors()}
+        return all(b is not None and b.on_device for b in backends)
 
     def _gradients_allow(self) -> bool:
         """Whether the gradients of all groups that ask for it are finite, on every rank."""
@@ -181,6 +212,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """The group bound to its tensors as they are now, gradients in place."""
         bound = self._bound.get(index)
         if bound is None or not bound.prepare(group, scale):
+            self._forget(index)
             with torch.no_grad():
                 bound = self._bound[index] = BoundGroup(self, group, scale is not None)
                 bound.prepare_first(group, scale)
@@ -210,12 +242,13 @@ class RuleOptimizer(torch.optim.Optimizer):
             ValueError: the checkpoint's groups or names do not fit.
         """
         loading.load(self, state_dict)
-        self._bound.clear()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._bound, self._entries, self._cuts = {}, [], sharding.Cuts()
-        self._finite = None
+        self.__dict__.setdefault("_bound", {})
+        self.__dict__.setdefault("_in_graphs", [])
+        self._entries, self._cuts, self._finite = [], sharding.Cuts(), None
+        self._forget(*self._bound)
         for group in self.param_groups:
             for key, value in {**self.defaults, **hypers.COMMON}.items():
                 group.setdefault(key, value)
@@ -289,6 +322,16 @@ _add_param_group = _without_dynamo(torch.optim.Optimizer.add_param_group)
 _state_dict = _without_dynamo(torch.optim.Optimizer.state_dict)
 
 
+def _skip_on_device(bound: list[BoundGroup], flag: Tensor | None) -> bool:
+    """Hand GradScaler's flag to the kernels; False if it had to be read here and forbids the step."""
+    bindings = [binding for part in bound for binding in part.bindings]
+    on_device = all(binding.on_device for binding in bindings)
+    for binding in bindings:
+        if isinstance(binding, GpuBinding):
+            binding.skip = flag if on_device else None
+    return flag is None or on_device or float(flag) == 0
+
+
 def _take(bound: list[BoundGroup]) -> None:
     """Take a step that is prepared."""
     meeting = (b.meeting if isinstance(b, StagedBinding) else b for part in bound for b in part.bindings)
@@ -309,14 +352,14 @@ def _run_together(bound: list[BoundGroup]) -> None:
     for number in range(passes):
         for part, binding in parts:
             if number < len(binding.program.passes):
-                binding.run_pass(number, part.numbers, torch.get_num_threads())
+                binding.run_pass(number, part.numbers_for(binding), torch.get_num_threads())
         sharding.add_up_parts([binding for _, binding in parts], number)
         add_up_model_sums([binding for _, binding in parts], number)
     with torch.no_grad():
         for _, binding in parts:
             binding.finish()
     for part, late in staged:
-        late.run(part.numbers, torch.get_num_threads())
+        late.run(part.numbers_for(late), torch.get_num_threads())
     for part in bound:
         part.release()
 

@@ -47,16 +47,21 @@ class Summing(Protocol):
 
     Attributes:
         program: whose passes they are.
-        sums: float64 (tensors, sums of the program).
         rows: for each process group, which tensors it holds parts of.
     """
 
     @property
     def program(self) -> Program: ...
     @property
-    def sums(self) -> npt.NDArray[np.float64]: ...
-    @property
     def rows(self) -> Mapping[Ranks, npt.NDArray[np.intp]]: ...
+
+    def sums_here(self) -> npt.NDArray[np.float64]:
+        """Sums of the passes so far, float64 (tensors, sums of the program), for the host to change."""
+        ...
+
+    def take_sums(self, sums: npt.NDArray[np.float64]) -> None:
+        """Go on with these."""
+        ...
 
 
 def is_sharded(x: object) -> TypeGuard[DTensor]:
@@ -296,13 +301,19 @@ def add_up_parts(bindings: Iterable[Summing], number: int) -> None:
             part = binding.program.passes[number]
             columns = np.arange(part.first_sum, part.first_sum + len(part.sums))
             taking_part.append((binding, columns))
+    here = {id(b): b.sums_here() for b, _ in taking_part if b.rows}
     for ranks in dict.fromkeys(r for binding, _ in taking_part for r in binding.rows):
         # A tensor that is cut along two dimensions of a mesh is added up along one, then along the other.
-        places = [(b.sums, np.ix_(b.rows[ranks], columns)) for b, columns in taking_part if ranks in b.rows]
+        places = [
+            (here[id(b)], np.ix_(b.rows[ranks], columns)) for b, columns in taking_part if ranks in b.rows
+        ]
         total = _over_ranks(np.concatenate([sums[place].ravel() for sums, place in places]), ranks, "SUM")
         for sums, place in places:
             size = sums[place].size
             sums[place], total = total[:size].reshape(sums[place].shape), total[size:]
+    for binding, _ in taking_part:
+        if binding.rows:
+            binding.take_sums(here[id(binding)])
 
 
 def on_any_rank(flag: bool, params: Iterable[Tensor]) -> bool:

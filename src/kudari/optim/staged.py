@@ -18,6 +18,7 @@ from kudari.compile.program import Program, sum_name
 from kudari.compile.stage import Work, find
 from kudari.compile.trace import Trace
 from kudari.errors import UnsupportedError
+from kudari.optim.backends import Backend
 from kudari.optim.binding import (
     CpuBinding,
     EagerBinding,
@@ -33,7 +34,7 @@ from kudari.optim.sharding import Ranks
 from kudari.optim.states import codec_in, decode, encode, is_coded, is_dense
 
 Binding = CpuBinding | EagerBinding
-BindPart = Callable[[Trace, Sequence[Member], torch.dtype, bool, bool], Binding]
+BindPart = Callable[[Trace, Sequence[Member], torch.dtype, Backend | None, bool], Binding]
 
 # Elements of the tensors that go through a step together; their temporaries are alive at the same time.
 TOGETHER = 1 << 24
@@ -85,9 +86,14 @@ class StagedBinding:
         pieces: its parts and calls, as from :func:`kudari.compile.cut.cut`.
         members: the tensors; all of one dtype per slot.
         grad_dtype: dtype of the gradients.
-        kernel: whether the CPU kernel can work on the tensors.
+        backend: what has kernels for the tensors.
         bind: makes the binding of one part.
+
+    Attributes:
+        on_device: stages read numbers on the host, so a step cannot be skipped without waiting.
     """
+
+    on_device = False
 
     def __init__(
         self,
@@ -95,7 +101,7 @@ class StagedBinding:
         pieces: Sequence[Piece],
         members: Sequence[Member],
         grad_dtype: torch.dtype,
-        kernel: bool,
+        backend: Backend | None,
         bind: BindPart,
     ) -> None:
         self.members, self.grad_dtype = list(members), grad_dtype
@@ -113,7 +119,7 @@ class StagedBinding:
                 replace(m, state=ChainMap(own, m.state), keys=keys, cells=cells)
                 for m, own in zip(members, self.temporaries, strict=True)
             ]
-            self.steps.append((piece, bind(piece, views, grad_dtype, kernel, not piece.outputs)))
+            self.steps.append((piece, bind(piece, views, grad_dtype, backend, not piece.outputs)))
         self.dead = _last_uses(pieces)
         # A part without outputs computes sums over the model, for which all groups must meet.
         first = self.steps[0][1]
@@ -133,10 +139,10 @@ class StagedBinding:
         """The program of the first part that others may have to wait for, or of the last one."""
         return (self.meeting or self._last).program
 
-    @property
-    def sums(self) -> npt.NDArray[np.float64]:
+    def sums_here(self) -> npt.NDArray[np.float64]:
         """What :attr:`program` has summed."""
-        return (self.meeting or self._last).sums
+        found: npt.NDArray[np.float64] = (self.meeting or self._last).sums_here()
+        return found
 
     @property
     def rows(self) -> Mapping[Ranks, npt.NDArray[np.intp]]:
@@ -194,7 +200,7 @@ class StagedBinding:
             return []
         program = self.meeting.program
         values = dict(zip(program.hypers, numbers, strict=False))
-        values |= {sum_name(i): float(x) for i, x in enumerate(self.meeting.sums[0])}
+        values |= {sum_name(i): float(x) for i, x in enumerate(self.meeting.sums_here()[0])}
         return [evaluate(e, values) for _, e in program.running]
 
     def _numbers(self, m: Member, numbers: list[float]) -> dict[str, float]:

@@ -163,7 +163,7 @@ def test_other_tensors_beside_it_change_no_bits(state_dtype):
 def test_kernels_and_plain_torch_give_the_same_codes(name, state_dtype, monkeypatch):
     kw = {"momentum": 0.9, "lr": 0.1} if name == "SGD" else {}
     a, ours = run(state_dtype, name=name, **kw)
-    monkeypatch.setattr("kudari.optim.bound_group._has_kernel", lambda *_: False)
+    monkeypatch.setattr("kudari.optim.bound_group._backend", lambda *_: None)
     monkeypatch.setattr("kudari.optim.bound_group._said", set())  # what is said once is said here again
     with pytest.warns(kudari.optim.EagerFallbackWarning):
         b, plain = run(state_dtype, name=name, **kw)
@@ -174,6 +174,14 @@ def test_kernels_and_plain_torch_give_the_same_codes(name, state_dtype, monkeypa
             assert apart.max() <= 1 and (apart > 0).float().mean() < 0.01
     moved = (a.detach() - normal(SIZE)).norm()
     assert (a - b).norm() < 0.01 * moved
+
+
+def test_float64_parameters_may_have_bfloat16_states():
+    p, optimizer = run("bf16", dtype=torch.float64)
+    exact, _ = run("fp32", dtype=torch.float64)
+    assert optimizer.state[p]["exp_avg"].dtype is torch.bfloat16
+    moved = (exact.detach() - normal(SIZE, dtype=torch.float64)).norm()
+    assert (p - exact).norm() < 2**-7 * moved  # a unit in the last place of a bfloat16
 
 
 def test_tensors_below_4096_elements_and_sums_stay_in_full_precision():

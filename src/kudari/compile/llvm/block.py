@@ -143,9 +143,11 @@ class Block:
         if TYPES[dtype] == self.base:
             return raw
         if dtype == "bf16":
+            inner = self if self.base == "float" else self.narrow()
             wide = self.emit(f"zext {stored} {raw} to {self.vector('i32')}")
             high = self.emit(f"shl {self.vector('i32')} {wide}, {self._integers(16)}")
-            return self.emit(f"bitcast {self.vector('i32')} {high} to {self.type}")
+            raw = self.emit(f"bitcast {self.vector('i32')} {high} to {inner.type}")
+            return raw if inner is self else self.emit(f"fpext {inner.type} {raw} to {self.type}")
         return self.emit(f"fpext {stored} {raw} to {self.type}")
 
     def store(self, dtype: Float, value: str, pointer: str, mask: str = "") -> None:
@@ -169,6 +171,9 @@ class Block:
 
     def round_bf16(self, value: str) -> str:
         """The upper 16 bits, rounded to nearest even; NaN stays NaN."""
+        if self.base == "double":
+            inner = self.narrow()
+            return inner.round_bf16(inner.emit(f"fptrunc {self.type} {value} to {inner.type}"))
         whole = self.vector("i32")
         bits = self.emit(f"bitcast {self.type} {value} to {whole}")
         high = self.emit(f"lshr {whole} {bits}, {self._integers(16)}")

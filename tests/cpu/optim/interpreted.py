@@ -1,0 +1,89 @@
+"""GPU kernels without a GPU: Triton's interpreter runs them on CPU tensors, operation by operation."""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+
+from kudari.compile.gpu import compile_gpu
+from kudari.optim import backends
+from kudari.optim.gpu_binding import GpuBinding
+
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed (it is made for Linux only)"
+)
+
+
+def bind_blocks_of(block):
+    """Small blocks, so that small tensors have several: the interpreter is slow."""
+
+    def bind(program, members, grad_dtype):
+        return GpuBinding(program, compile_gpu(program, block), members, grad_dtype)
+
+    return backends.Backend(bind, on_device=True)
+
+
+def _forget_kernels():
+    """Triton decides when a kernel is loaded whether it is interpreted, and for good."""
+    compile_gpu.cache_clear()
+    for name in ("functions", "bits"):
+        sys.modules.pop(f"kudari.compile.triton.{name}", None)
+
+
+@pytest.fixture(scope="module")
+def interpreter():
+    """Kernels loaded meanwhile are interpreted; none of them is left for tests on a GPU."""
+    _forget_kernels()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        _interpret_triton_itself(patch)
+        yield
+    _forget_kernels()
+
+
+def _interpret_triton_itself(patch):
+    """Also where somebody has loaded Triton before, whose own functions are kernels of that kind."""
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder
+    from triton.runtime.jit import JITFunction
+
+    patch.setattr(InterpreterBuilder, "create_fma", _fused)
+    for name, function in list(vars(tl.standard).items()):
+        if isinstance(function, JITFunction):
+            interpreted = InterpretedFunction(function.fn)
+            patch.setattr(tl.standard, name, interpreted)
+            if getattr(tl, name, None) is function:
+                patch.setattr(tl, name, interpreted)
+
+
+def _fused(self, x, y, z):
+    """A float32 multiply-add with one rounding, as GPUs and CPU kernels have it; Triton's rounds twice."""
+    from triton.runtime.interpreter import TensorHandle
+
+    numbers = [a.data.astype(np.float64) if a.data.dtype == np.float32 else a.data for a in (x, y, z)]
+    found = numbers[0] * numbers[1] + numbers[2]
+    return TensorHandle(found.astype(z.data.dtype), z.dtype.scalar)
+
+
+@pytest.fixture
+def on_gpu(interpreter, monkeypatch, request):
+    """CPU tensors take the GPU's road, in blocks of 16 or the test module's ``BLOCK``."""
+    monkeypatch.setitem(backends.BACKENDS, "cpu", bind_blocks_of(getattr(request.module, "BLOCK", 16)))
+    # NumPy warns where floats overflow or divide by zero, which kernels do as IEEE 754 says.
+    with np.errstate(all="ignore"):
+        yield
+
+
+def without_gpu(function):
+    """The same by the CPU kernel."""
+    chosen = backends.BACKENDS["cpu"]
+    backends.BACKENDS["cpu"] = backends.Backend(backends._bind_cpu, on_device=False)
+    try:
+        return function()
+    finally:
+        backends.BACKENDS["cpu"] = chosen
+
+
+def bindings(optimizer):
+    return [b for part in optimizer._bound.values() for b in part.bindings]
