@@ -22,6 +22,11 @@ YOU_LAMB = (
     "You et al. 2020, Large Batch Optimization for Deep Learning: Training BERT in 76 minutes, section 4"
 )
 YOU_LARS = "You et al. 2017, Large Batch Training of Convolutional Networks, section 5"
+EVERETT = "Everett et al. 2024, Scaling Exponents Across Parameterizations and Optimizers: Adam's rates"
+TANIGUCHI = "Taniguchi et al. 2024, ADOPT, section 5: Adam's rates"
+PAGLIARDINI = "Pagliardini et al. 2024, The AdEMAMix Optimizer, section 4: AdamW's rates"
+XIE = "Xie et al. 2022, Adan, and its authors' code: 5 to 10 times AdamW's rate"
+LIU = "Liu et al. 2023, Sophia, and its authors' code: below AdamW's rate, 3 to 5 times Lion's"
 DEVLIN = "Devlin et al. 2019, BERT, appendix A.3: 2e-5 to 5e-5 with Adam"
 
 # Peak rates of AdamW in pre-training, by parameters of the model.
@@ -65,6 +70,12 @@ STARTS: Mapping[str, Start] = {
     "radam": Start(3e-3, 1e-3, 0.0, ADAM),
     "adamax": Start(3e-3, 2e-3, 0.0, ADAM),
     "stableadamw": Start(3e-3, 1e-3, 0.05, ADAM),
+    "adamatan2": Start(3e-3, 1e-3, 0.05, EVERETT),
+    "adopt": Start(3e-3, 1e-3, 0.0, TANIGUCHI),
+    "ademamix": Start(3e-3, 1e-3, 0.05, PAGLIARDINI),
+    "adan": Start(1e-2, 5e-3, 0.02, XIE, of_adamw=5.0),
+    "sophiag": Start(1.5e-3, 6e-4, 0.2, LIU, of_adamw=0.6),
+    "sophiah": Start(1.5e-3, 6e-4, 0.2, LIU, of_adamw=0.6),
     "lion": Start(5e-4, 2e-4, 0.3, CHEN, of_adamw=0.2),
     "sgd": Start(0.1, 0.05, 5e-4, HE, of_adamw=None, scaling="linear", more=_MOMENTUM),
     "lamb": Start(5e-3, 2e-3, 0.01, YOU_LAMB, of_adamw=3.0),
