@@ -15,8 +15,9 @@ import kudari.optim
 from kudari.compile import cache, gpu
 from kudari.compile.gpu import GpuKernel, compile_gpu, load_source, make_gpu_plan
 from kudari.compile.notation import Step, hyper, rule
-from kudari.errors import CompileError
+from kudari.errors import CompileError, UnsupportedError
 from kudari.optim import backends, bound_group, gpu_binding, make_class
+from kudari.optim import optimizer as optimizer_module
 from kudari.optim.binding import EagerBinding
 from kudari.optim.gpu_binding import SentTable
 from tests.cpu.optim.conftest import build, gradients, start
@@ -92,6 +93,26 @@ def test_a_step_that_gradscaler_forbids_changes_and_counts_nothing_and_is_not_as
 
 
 @needs_triton
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_gradients_are_looked_at_without_reading_them_on_the_host(bad, dtype, on_gpu):
+    params, optimizer = prepared("AdamW", dtype, shapes=[(0,), (17,), ()], skip_nonfinite=True)
+    before = values(optimizer)
+    params[1].grad[16] = bad
+    with no_reading():
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(values(optimizer), before, strict=True))
+    params[1].grad[16] = torch.finfo(dtype).max
+    with no_reading():
+        optimizer.step()
+    assert optimizer.state[params[1]]["step"] == 2
+    optimizer.found_inf = torch.tensor(1.0)  # GradScaler's flag and the look at gradients go together
+    with no_reading():
+        optimizer.step()
+    assert optimizer.state[params[1]]["step"] == 2
+
+
+@needs_triton
 def test_an_allowed_step_divides_gradients_by_the_scale(on_gpu):
     scaled_params, scaled = prepared("AdamW")
     plain_params, plain = prepared("AdamW")
@@ -164,6 +185,35 @@ def test_a_graph_has_tables_of_its_own_and_steps_outside_it_send_theirs(monkeypa
     assert [x.tolist() for x in table._in_graphs] == [[2] * 3, [3] * 3]
 
 
+def test_memory_for_the_next_graph_is_put_aside_before_its_capture(monkeypatch):
+    table, asked = SentTable(3, torch.device("cpu")), []
+    now = [False]
+    pinned = table._pinned
+    monkeypatch.setattr(gpu_binding, "capturing", lambda device: now[0])
+    monkeypatch.setattr(table, "_pinned", lambda: asked.append(now[0]) or pinned())
+    for _ in range(2):
+        now[0] = False
+        table.send()
+        now[0] = True
+        table.send()
+    assert asked and not any(asked)
+
+
+@needs_triton
+def test_a_first_step_in_a_graph_is_refused_with_what_to_do(on_gpu, monkeypatch):
+    p = torch.nn.Parameter(torch.ones(3))
+    p.grad = torch.ones(3)
+    optimizer = kudari.optim.AdamW([p])
+    monkeypatch.setattr(optimizer_module, "capturing", lambda device: True)
+    with pytest.raises(UnsupportedError, match="before the capture"):
+        optimizer.step()
+    assert not optimizer.state
+    monkeypatch.setattr(optimizer_module, "capturing", lambda device: False)
+    optimizer.step()
+    monkeypatch.setattr(optimizer_module, "capturing", lambda device: True)
+    optimizer.step()
+
+
 @needs_triton
 def test_a_state_replaced_from_outside_is_the_one_used(on_gpu):
     params, optimizer = prepared("AdamW")
@@ -204,6 +254,17 @@ def test_blocks_are_cut_tensor_by_tensor():
     assert plan.blocks.tolist() == [[1, 0], [2, 0], [2, 1], [3, 0]]
     assert plan.firsts.tolist() == [0, 0, 1, 3, 4, 4]
     assert plan.blocks.flags.c_contiguous
+
+
+@needs_triton
+@pytest.mark.parametrize("name", ["ScheduleFreeSGD", "Muon"])
+def test_numbers_of_the_host_are_not_taken_into_a_graph(name, on_gpu, monkeypatch):
+    _, optimizer = prepared(name, shapes=[(3, 4)])
+    before = values(optimizer)
+    monkeypatch.setattr(optimizer_module, "capturing", lambda device: True)
+    with pytest.raises(UnsupportedError, match="every replay would have those of now"):
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(values(optimizer), before, strict=True))
 
 
 # --- no kernel
