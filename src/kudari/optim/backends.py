@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from kudari.compile.cpu import compile_cpu
 from kudari.compile.gpu import compile_gpu
@@ -40,3 +41,12 @@ def _bind_gpu(program: Program, members: Sequence[Member], grad_dtype: torch.dty
 
 # By torch's device type; both NVIDIA and AMD call themselves "cuda".
 BACKENDS: dict[str, Backend] = {"cpu": Backend(_bind_cpu, False), "cuda": Backend(_bind_gpu, True)}
+# By the class of the parameter, whatever its device.
+BY_CLASS: dict[type[Tensor], Backend] = {}
+
+
+def backend_of(p: Tensor) -> Backend | None:
+    """What has kernels for such a parameter; None for subclasses that may not allow kernels at its memory."""
+    if type(p) in (Tensor, torch.nn.Parameter):
+        return BACKENDS.get(p.device.type)
+    return BY_CLASS.get(type(p))

@@ -15,7 +15,7 @@ from kudari.compile.notation import Rule, Running, State
 from kudari.compile.rounding import KAHAN
 from kudari.errors import UnsupportedError
 from kudari.optim import hypers, loading, sharding
-from kudari.optim.backends import BACKENDS
+from kudari.optim.backends import backend_of
 from kudari.optim.binding import add_up_model_sums, for_each_element, needs_others, real, state_like
 from kudari.optim.bound_group import BoundGroup
 from kudari.optim.finite import FiniteCheck, not_finite
@@ -206,7 +206,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Whether all kernels read GradScaler's flag themselves, and nothing else waits for it."""
         if self.rule.running or any(map(sharding.is_sharded, self._tensors())):
             return False
-        backends = {BACKENDS.get(p.device.type) for p in self._tensors()}
+        backends = set(map(backend_of, self._tensors()))
         return all(b is not None and b.on_device for b in backends)
 
     def _advance(self, bound: list[BoundGroup]) -> None:

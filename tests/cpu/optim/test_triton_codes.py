@@ -5,13 +5,15 @@ import torch
 
 import kudari.optim
 from kudari.compile.expression import slot
-from kudari.compile.gpu import compile_gpu
-from kudari.compile.notation import State, Step, hyper, rule
+from kudari.compile.gpu import GpuKernel, compile_gpu
+from kudari.compile.notation import State, Step, hyper, rule, sign
 from kudari.compile.program import Pass, Program, Slot
 from kudari.optim import make_class
 from kudari.optim.binding import EagerBinding
 from kudari.optim.gpu_binding import GpuBinding
 from kudari.optim.states import decode, is_coded
+from kudari.testing import RuleExamError, check_rule
+from kudari.testing.rule_exam import CHECKS
 from tests.cpu.optim.conftest import build
 from tests.cpu.optim.interpreted import bindings, interpreter, needs_triton, on_gpu, without_gpu
 
@@ -117,6 +119,32 @@ def test_special_numbers_are_coded_and_read_as_by_the_cpu_kernel(state_dtype, on
     for a, b in zip(step(), without_gpu(step), strict=True):
         assert a.isnan().any() and not a.isnan().all()
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+@rule(name="SignMomentum", source="a test")
+def sign_momentum(p, g, m=State("m"), *, lr=hyper(0.1), beta=hyper(0.5)):
+    m_t = beta * m + (1 - beta) * g
+    return Step(p=p - lr * sign(m_t), m=m_t)
+
+
+# What the exam asks of one backend at a time, or of steps beside others, is left to other tests.
+ALONE = [name for name in CHECKS if name not in ("backends", "low-bit-states")]
+
+
+def test_the_exam_asks_the_interpreted_kernels_too(interpreter):
+    check_rule(sign_momentum, cases=({},), without=ALONE)
+
+
+def test_a_wrong_kernel_fails_the_exam(interpreter, monkeypatch):
+    right = GpuKernel.elements
+
+    def wrong(self, number, blocks, arguments, aligned):
+        right(self, number, blocks - 1, arguments, aligned)  # the last block is left out
+
+    monkeypatch.setattr(GpuKernel, "elements", wrong)
+    with pytest.raises(RuleExamError) as caught:
+        check_rule(sign_momentum, cases=({},), without=ALONE)
+    assert all(not claim.passed and "triton" in claim.detail for claim in caught.value.claims)
 
 
 def test_small_tensors_are_not_coded_and_large_ones_share_a_launch(on_gpu):

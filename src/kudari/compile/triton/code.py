@@ -13,7 +13,7 @@ _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _INFIX = {"add": "+", "sub": "-", "mul": "*"}
 _CALLS = {
     "abs": "tl.abs", "exp": "tl.exp", "log": "tl.log", "sin": "tl.sin", "cos": "tl.cos", "floor": "tl.floor",
-    "pow": "power", "atan2": "atan2", "sign": "sign", "fma": "tl.fma",
+    "pow": "power", "atan2": "atan2", "sign": "sign", "fma": "fma",
 }  # fmt: skip
 _BOUNDS = {"min": "tl.minimum", "max": "tl.maximum"}
 _SHIFTS = ("shift_root", "shift_power")

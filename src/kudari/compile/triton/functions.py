@@ -7,6 +7,24 @@ answer. Needs Triton; nothing but printed kernels and their launcher imports it.
 import triton
 import triton.language as tl
 
+if triton.knobs.runtime.interpret:
+
+    @triton.jit
+    def fma(a, b, c):
+        """a*b + c with one rounding, as on a GPU: of two float32 numbers the product is exact in float64.
+
+        Triton's interpreter rounds twice.
+        """
+        if a.dtype == tl.float32:
+            return (a.to(tl.float64) * b.to(tl.float64) + c.to(tl.float64)).to(tl.float32)
+        return a * b + c
+else:
+
+    @triton.jit
+    def fma(a, b, c):
+        """a*b + c with one rounding."""
+        return tl.fma(a, b, c)
+
 
 @triton.jit
 def sign(x):
