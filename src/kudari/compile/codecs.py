@@ -47,8 +47,7 @@ class Codec:
         block: elements that share a scale.
         zero: what is stored for the code 0; a code c is stored as ``zero + c``, which is never below 0.
         decode: value over scale, in terms of :data:`CODE`.
-        encode: the code of an absolute value, still to be rounded, in terms of :data:`SHARE`, which is in
-            [0, 1].
+        encode: the code of an absolute value, still to be rounded, in terms of :data:`SHARE` in [0, 1].
         top: the largest code.
         full: the share of the largest element of a block; the scale is that element over it.
         shift: of a tapered float, by how many bits; else 0. Its codes are rounded to the nearest, ties to

@@ -6,6 +6,7 @@ the pass that uses the sum.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -128,7 +129,7 @@ class Pass:
         found = (e for e in walk(self.roots) if e.op == "slot" and e.kind == "tensor")
         return tuple(dict.fromkeys(e.name for e in found))
 
-    @property
+    @functools.cached_property  # every step asks
     def draws(self) -> bool:
         """Whether an expression asks for random bits."""
         return any(e.op == "noise" for e in walk(self.roots))
@@ -178,7 +179,7 @@ class Program:
         """Names of the slots that are codes with a scale for each block."""
         return tuple(s.name for s in self.slots if s.codec)
 
-    @property
+    @functools.cached_property  # every step asks
     def draws(self) -> bool:
         """Whether an expression asks for random bits."""
         return any(part.draws for part in self.passes)
