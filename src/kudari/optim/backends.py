@@ -12,8 +12,9 @@ from kudari.compile.cpu import compile_cpu
 from kudari.compile.gpu import compile_gpu
 from kudari.compile.program import Program
 from kudari.errors import CompileError
-from kudari.optim.binding import Binding, CpuBinding, Member
+from kudari.optim.binding import Binding, CpuBinding
 from kudari.optim.gpu_binding import GpuBinding
+from kudari.optim.members import Member
 
 
 @dataclass(frozen=True)

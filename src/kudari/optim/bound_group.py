@@ -22,19 +22,12 @@ from kudari.compile.trace import Trace, trace
 from kudari.errors import CompileError, UnsupportedError
 from kudari.optim import sharding
 from kudari.optim.backends import BACKENDS, Backend, backend_of
-from kudari.optim.binding import (
-    FLOATS,
-    Binding,
-    EagerBinding,
-    Member,
-    fit_states,
-    for_each_element,
-    own_gradient,
-    read_numbers,
-)
+from kudari.optim.binding import Binding, read_numbers
+from kudari.optim.eager_binding import EagerBinding
 from kudari.optim.gpu_binding import GpuBinding
+from kudari.optim.members import Member, fit_states, for_each_element, own_gradient
 from kudari.optim.staged import StagedBinding, batches, fit_factors
-from kudari.optim.states import is_coded, pieces, recode, storage
+from kudari.optim.states import FLOATS, is_coded, pieces, recode, storage
 
 if TYPE_CHECKING:
     from kudari.optim.optimizer import RuleOptimizer

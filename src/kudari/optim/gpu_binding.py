@@ -17,7 +17,9 @@ from torch import Tensor
 
 from kudari.compile.gpu import GpuKernel, make_gpu_plan
 from kudari.compile.program import Program
-from kudari.optim.binding import CpuBinding, Member, real
+from kudari.optim.binding import CpuBinding
+from kudari.optim.members import Member
+from kudari.optim.states import real
 
 
 def capturing(device: torch.device) -> bool:

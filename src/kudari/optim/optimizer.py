@@ -16,12 +16,13 @@ from kudari.compile.rounding import KAHAN
 from kudari.errors import UnsupportedError
 from kudari.optim import hypers, loading, sharding
 from kudari.optim.backends import backend_of
-from kudari.optim.binding import add_up_model_sums, for_each_element, needs_others, real, state_like
+from kudari.optim.binding import add_up_model_sums, needs_others
 from kudari.optim.bound_group import BoundGroup
 from kudari.optim.finite import FiniteCheck, not_finite
 from kudari.optim.gpu_binding import GpuBinding, capturing
+from kudari.optim.members import for_each_element, state_like
 from kudari.optim.staged import StagedBinding
-from kudari.optim.states import convert, is_coded, kept_as, state_dtype
+from kudari.optim.states import convert, is_coded, kept_as, real, state_dtype
 
 _T = TypeVar("_T")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]

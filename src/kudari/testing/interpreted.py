@@ -12,8 +12,9 @@ import torch
 from kudari.compile.gpu import compile_gpu, has_triton
 from kudari.compile.program import Program
 from kudari.optim import backends
-from kudari.optim.binding import Binding, Member
+from kudari.optim.binding import Binding
 from kudari.optim.gpu_binding import GpuBinding
+from kudari.optim.members import Member
 
 # Elements of a block: few, so that small tensors have several; codes need a multiple of 256.
 BLOCK = 256

@@ -9,7 +9,7 @@ from kudari.compile.gpu import GpuKernel, compile_gpu
 from kudari.compile.notation import State, Step, hyper, rule, sign
 from kudari.compile.program import Pass, Program, Slot
 from kudari.optim import make_class
-from kudari.optim.binding import EagerBinding
+from kudari.optim.eager_binding import EagerBinding
 from kudari.optim.gpu_binding import GpuBinding
 from kudari.optim.states import decode, is_coded
 from kudari.testing import RuleExamError, check_rule

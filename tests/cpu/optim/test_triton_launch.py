@@ -18,7 +18,7 @@ from kudari.compile.notation import Step, hyper, rule
 from kudari.errors import CompileError, UnsupportedError
 from kudari.optim import backends, bound_group, gpu_binding, make_class
 from kudari.optim import optimizer as optimizer_module
-from kudari.optim.binding import EagerBinding
+from kudari.optim.eager_binding import EagerBinding
 from kudari.optim.gpu_binding import SentTable
 from tests.cpu.optim.conftest import build, gradients, start
 from tests.cpu.optim.interpreted import bindings, interpreter, needs_triton, on_gpu, without_gpu
