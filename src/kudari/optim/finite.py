@@ -1,4 +1,4 @@
-"""Whether gradients are finite: one reading pass, by the same kernels that take steps, or on their device."""
+"""Whether gradients are finite: one reading pass, by the kernels that take steps, or by torch on a GPU."""
 
 from __future__ import annotations
 
