@@ -122,6 +122,7 @@ def _optimise(llvm: binding, module: Any) -> None:
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = False
     options.slp_vectorization = False
+    options.loop_unrolling = False
     builder = llvm.create_pass_builder(target().machine, options)
     builder.getModulePassManager().run(module, builder)
 

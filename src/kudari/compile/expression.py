@@ -256,9 +256,16 @@ def substitute(roots: Iterable[Expr], table: dict[Expr, Expr]) -> tuple[Expr, ..
     """Replace nodes wherever they occur; ``table`` maps old nodes to new ones."""
     roots = tuple(roots)
     done: dict[Expr, Expr] = dict(table)
-    for item in walk(roots):
+    stack = list(roots)
+    while stack:  # nothing below a node that is replaced is looked at
+        item = stack[-1]
+        missing = [] if item in done else [arg for arg in item.args if arg not in done]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
         if item not in done:
-            done[item] = rebuild(item, tuple(done[a] for a in item.args))
+            done[item] = rebuild(item, tuple(done[arg] for arg in item.args))
     return tuple(done[root] for root in roots)
 
 

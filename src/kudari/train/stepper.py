@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from kudari.optim import RuleOptimizer
 from kudari.train.backward import Backward, choose_backward
+from kudari.train.curvature import EVERY, curvature_of, twice_differentiable
 from kudari.train.feeds import Batch
 from kudari.train.losses import Loss
 from kudari.train.update import Rate
@@ -43,6 +44,7 @@ class Stepper:
                 group["clip_norm"] = clip_norm
             self._clip_norm = None
         self._update, self._write_rate = optimizer.step, rate.write
+        self._curvature = curvature_of(optimizer, loss)
         self._norm: Tensor | None = None
         self._backward: Backward | None = None
         self._one = torch.ones(())
@@ -70,6 +72,9 @@ class Stepper:
             self._norm = nn.utils.clip_grad_norm_(self.params, self._clip_norm)
         self._write_rate(step)
         self._update()
+        if self._curvature is not None and step % EVERY == EVERY - 1:
+            with twice_differentiable():
+                self._curvature(*self._forward(*batches[-1]))
         return loss, samples
 
     def _forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
