@@ -132,7 +132,7 @@ def ratio(times: dict[str, list[float]], a: str, b: str) -> float:
 def report(name: str, repeats: int, compiled: bool) -> None:
     """Measure one optimizer."""
     moved = program(kudari.optim.get(name).rule).bytes_per_parameter
-    print(f"\n{name}, float32, {moved} bytes a parameter")
+    print(f"\n{name}, float32, {moved:g} bytes a parameter")
     times = device_seconds({**contestants(name, LARGE, compiled), "copy": copying(LARGE)}, repeats)
     print(" 64M parameters in 16 tensors, on the device:")
     other = ("copy", "kudari 8bit")  # which moves fewer bytes
