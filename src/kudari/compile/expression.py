@@ -6,6 +6,7 @@ shared from the moment they are written.
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 import weakref
@@ -231,21 +232,28 @@ def _fold(op: str, args: tuple[Expr, ...]) -> Expr | None:
 
 def walk(roots: Iterable[Expr]) -> Iterator[Expr]:
     """Every node once, arguments before the nodes that use them."""
-    seen: set[int] = set()
-    stack: list[tuple[Expr, bool]] = [(root, False) for root in reversed(tuple(roots))]
+    return iter(_ordered(tuple(roots)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _ordered(roots: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """Kept, because a step that is lowered and printed is walked through some twenty times."""
+    found: dict[Expr, None] = {}
+    stack = list(reversed(roots))
     while stack:
-        item, ready = stack.pop()
-        if ready:
-            yield item
-        elif id(item) not in seen:
-            seen.add(id(item))
-            stack.append((item, True))
-            stack.extend((arg, False) for arg in reversed(item.args))
+        item = stack[-1]
+        if item in found:
+            stack.pop()
+        elif missing := [arg for arg in item.args if arg not in found]:
+            stack += reversed(missing)
+        else:
+            found[stack.pop()] = None
+    return tuple(found)
 
 
 def rebuild(expr: Expr, args: tuple[Expr, ...]) -> Expr:
     """The same operation on other arguments."""
-    if len(args) == len(expr.args) and all(a is b for a, b in zip(args, expr.args, strict=True)):
+    if args == expr.args:  # equal expressions are one object
         return expr
     if expr.op == "stage":
         return stage_value(expr.name, args, int(expr.value))
@@ -259,13 +267,12 @@ def substitute(roots: Iterable[Expr], table: dict[Expr, Expr]) -> tuple[Expr, ..
     stack = list(roots)
     while stack:  # nothing below a node that is replaced is looked at
         item = stack[-1]
-        missing = [] if item in done else [arg for arg in item.args if arg not in done]
-        if missing:
+        if item in done:
+            stack.pop()
+        elif missing := [arg for arg in item.args if arg not in done]:
             stack += missing
-            continue
-        stack.pop()
-        if item not in done:
-            done[item] = rebuild(item, tuple(done[arg] for arg in item.args))
+        else:
+            done[stack.pop()] = rebuild(item, tuple([done[arg] for arg in item.args]))
     return tuple(done[root] for root in roots)
 
 
