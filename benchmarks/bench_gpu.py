@@ -53,8 +53,10 @@ def parameters(shapes: list[tuple[int, ...]]) -> list[torch.nn.Parameter]:
 
 
 def contestants(name: str, shapes: list[tuple[int, ...]], compiled: bool) -> Steps:
-    """Ours, and torch's optimizer of the same name in each form it has."""
-    steps: Steps = {"kudari": getattr(kudari.optim, name)(parameters(shapes), lr=1e-4).step}
+    """Ours with states in float32 and in 8 bits, and torch's of the same name in each form it has."""
+    ours = getattr(kudari.optim, name)
+    steps: Steps = {"kudari": ours(parameters(shapes), lr=1e-4).step}
+    steps["kudari 8bit"] = ours(parameters(shapes), lr=1e-4, state_dtype="8bit").step
     theirs = getattr(torch.optim, name, None)
     if theirs is None:
         return steps
@@ -130,11 +132,15 @@ def ratio(times: dict[str, list[float]], a: str, b: str) -> float:
 def report(name: str, repeats: int, compiled: bool) -> None:
     """Measure one optimizer."""
     moved = program(kudari.optim.get(name).rule).bytes_per_parameter
-    print(f"\n{name}, float32, {moved} bytes a parameter")
+    print(f"\n{name}, float32, {moved:g} bytes a parameter")
     times = device_seconds({**contestants(name, LARGE, compiled), "copy": copying(LARGE)}, repeats)
     print(" 64M parameters in 16 tensors, on the device:")
+    other = ("copy", "kudari 8bit")  # which moves fewer bytes
     show(
-        times, 1e6, "us", lambda n: f"share of copy {moved / 8 * ratio(times, 'copy', n):.2f}" * (n != "copy")
+        times,
+        1e6,
+        "us",
+        lambda n: f"share of copy {moved / 8 * ratio(times, 'copy', n):.2f}" * (n not in other),
     )
     torch.cuda.empty_cache()
     times = host_seconds(contestants(name, resnet50(), compiled), 10 * repeats)

@@ -27,12 +27,13 @@ def oracle(p, g, s, *, lr=1e-2, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1):
     return p - lr * weight_decay * p - lr * u
 
 
-def adamw(change=lambda p, g, m_t, v_t, u, t, h: {}, name="Culprit"):
+def adamw(change=lambda p, g, m_t, v_t, u, t, h: {}, name="Culprit", non_negative=("v",)):
     """AdamW of which one expression may be replaced: ``change`` gives new values for what Step is given."""
 
     @rule(name=name, source="a culprit")
     def culprit(
-        p, g, m=state("exp_avg"), v=state("exp_avg_sq"), *, t, lr=hyper(1e-2, at_least=0),
+        p, g, m=state("exp_avg", non_negative="m" in non_negative),
+        v=state("exp_avg_sq", non_negative="v" in non_negative), *, t, lr=hyper(1e-2, at_least=0),
         betas=hyper((0.9, 0.99), at_least=0, below=1), eps=hyper(1e-8, at_least=0),
         weight_decay=hyper(0.1, at_least=0),
     ):  # fmt: skip
@@ -321,6 +322,11 @@ def test_float32_arithmetic_that_is_too_coarse_fails_by_that_alone():
     assert failed(with_step(around)) == {"float32"}
 
 
+@pytest.mark.parametrize("declared", [(), ("m", "v")])
+def test_states_declared_with_the_wrong_sign_fail_by_their_codes_alone(declared):
+    assert failed(adamw(non_negative=declared)) == {"low-bit-states"}
+
+
 def test_a_backend_that_computes_something_else_fails_by_that_alone(monkeypatch):
     right = binding.EagerBinding.run
 
@@ -351,7 +357,7 @@ def test_a_crash_on_one_backend_is_a_counterexample():
         raise OSError("no such device")
 
     assert failed(adamw(), backends=(Backend("cpu", torch.nn.Parameter), Backend("none", refuse))) == {
-        "backends", "float32", "gradient", "low-precision", "sizes",
+        "backends", "float32", "gradient", "low-bit-states", "low-precision", "sizes",
     }  # fmt: skip
 
 

@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from kudari.compile.cpu import compile_cpu
 from kudari.compile.gpu import compile_gpu
 from kudari.compile.program import Program
 from kudari.errors import CompileError
-from kudari.optim.binding import Binding, CpuBinding, Member
+from kudari.optim.binding import Binding, CpuBinding
 from kudari.optim.gpu_binding import GpuBinding
+from kudari.optim.members import Member
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,12 @@ def _bind_gpu(program: Program, members: Sequence[Member], grad_dtype: torch.dty
 
 # By torch's device type; both NVIDIA and AMD call themselves "cuda".
 BACKENDS: dict[str, Backend] = {"cpu": Backend(_bind_cpu, False), "cuda": Backend(_bind_gpu, True)}
+# By the class of the parameter, whatever its device.
+BY_CLASS: dict[type[Tensor], Backend] = {}
+
+
+def backend_of(p: Tensor) -> Backend | None:
+    """What has kernels for such a parameter; None for subclasses that may not allow kernels at its memory."""
+    if type(p) in (Tensor, torch.nn.Parameter):
+        return BACKENDS.get(p.device.type)
+    return BY_CLASS.get(type(p))

@@ -8,169 +8,25 @@ that must not.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kudari.compile import eager
 from kudari.compile.cpu import fork_address
-from kudari.compile.expression import evaluate
 from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
-from kudari.compile.notation import Rule, State
 from kudari.compile.plan import Plan, RowPlan, make_plan, make_row_plan
 from kudari.compile.program import Program, sum_name
-from kudari.errors import UnsupportedError
-from kudari.optim.sharding import Part, Summing, add_up_parts, rows_of
-from kudari.optim.states import FLOATS as FLOATS
-from kudari.optim.states import decode, encode, is_coded, is_dense, pieces
-from kudari.optim.states import real as real
+from kudari.optim.eager_binding import EagerBinding
+from kudari.optim.members import Member, Ready, in_rows, same_layout
+from kudari.optim.sharding import Summing, add_up_parts, rows_of
+from kudari.optim.states import is_coded, is_dense, pieces, real
 
 # As a function of any tensor: a step asks for thousands of addresses.
 _address = Tensor.data_ptr
-
-Ready = Literal["ready", "staged", "stale"]
-
-
-def own_gradient(p: Tensor) -> Tensor | None:
-    """What a step reads for ``g``."""
-    return p.grad
-
-
-@dataclass(frozen=True)
-class Member:
-    """One tensor of a binding.
-
-    Attributes:
-        param: the parameter; of a sharded one, this rank's part.
-        state: its entry in ``optimizer.state``; of a sharded one, the parts of that.
-        counter: its step count, a float32 tensor; private where the class has no ``step``.
-        keys: names of the states in the order of the program's slots.
-        cells: names of the states that are one number, in the order of the program's cells.
-        gradient: what stands for ``g``.
-        part: where the parameter is sharded.
-    """
-
-    param: Tensor
-    state: MutableMapping[str, Any]
-    counter: Tensor
-    keys: tuple[str, ...]
-    cells: tuple[str, ...] = ()
-    gradient: Callable[[Tensor], Tensor | None] = own_gradient
-    part: Part | None = None
-
-    @property
-    def whole(self) -> Tensor:
-        """The parameter as its owner has it."""
-        return self.param if self.part is None else self.part.whole
-
-    @property
-    def held(self) -> Tensor:
-        """The parameter as the kernel has it: cut over the ranks, or whole."""
-        return self.param if self.part is None or self.part.gathered else self.part.whole
-
-    @property
-    def numel(self) -> int:
-        """Real numbers in the whole parameter, over all ranks."""
-        return self.whole.numel() * (2 if self.whole.is_complex() else 1)
-
-    def dense_gradient(self) -> Tensor:
-        """What stands for ``g`` as a strided tensor; duplicates of a sparse one are added up."""
-        g = self.gradient(self.param)
-        assert g is not None
-        return g.to_dense() if g.layout is not torch.strided else g
-
-
-def in_rows(member: Member) -> bool:
-    """Whether a tensor has coded states, which are row-major, and so must be all that goes with them."""
-    return any(map(is_coded, member.state.values()))
-
-
-def same_layout(a: Tensor, b: Tensor) -> bool:
-    """Whether equal positions in memory are equal elements, for dense tensors of one shape."""
-    if a.is_contiguous() and b.is_contiguous():
-        return True
-    pairs = zip(a.stride(), b.stride(), a.shape, strict=True)
-    return all(i == j or size == 1 for i, j, size in pairs)
-
-
-def fit_states(
-    rule: Rule,
-    p: Tensor,
-    state: MutableMapping[str, Any],
-    declared: Sequence[State],
-    group: Mapping[str, Any],
-) -> None:
-    """Bring states into the layout that the kernel goes through them in: the parameter's, if that is dense.
-
-    They differ after ``model.to(memory_format=...)`` in the middle of a run, or when a checkpoint is loaded.
-
-    Args:
-        rule: the optimizer's.
-        p: the parameter.
-        state: its entry in ``optimizer.state``; values may be replaced.
-        declared: which of them the kernel reads.
-        group: the parameter's group.
-
-    Raises:
-        UnsupportedError: a state has not the shape that goes with the parameter's.
-    """
-    like = None
-    for each in declared:
-        value = state[each.key]
-        shape = state_shape(p, each, group)
-        if value.shape != shape:
-            raise UnsupportedError(
-                f"{rule.name}: state {each.key!r} has shape {tuple(value.shape)}, its parameter "
-                f"{tuple(p.shape)}{'' if shape == p.shape else f', with which goes {tuple(shape)}'}.",
-                why="They go together element by element; the parameter or the checkpoint is another one.",
-                fix="Load a checkpoint of this model, or delete optimizer.state[p] to start that state anew.",
-            )
-        if value.is_contiguous() and (p.is_contiguous() or shape != p.shape):
-            continue
-        if like is None or like.dtype != value.dtype or like.shape != shape:
-            like = state_like(rule, p, value.dtype, each, group)
-        if not (is_dense(value) and same_layout(value, like)):
-            state[each.key] = torch.empty_like(like).copy_(value)
-
-
-def state_shape(p: Tensor, declared: State, group: Mapping[str, Any]) -> torch.Size:
-    """The shape of a parameter's state."""
-    if declared.every and group[declared.every] != 1:
-        return torch.Size([-(-p.numel() // int(group[declared.every]))])
-    if declared.shape == "rows":
-        return torch.Size([*p.shape[:-1], 1])
-    if declared.shape == "columns":
-        return torch.Size([*p.shape[:-2], 1, p.shape[-1]])
-    return p.shape
-
-
-def for_each_element(declared: State, group: Mapping[str, Any]) -> bool:
-    """Whether a state has a value for each element of its parameter."""
-    return declared.shape == "elements" and not (declared.every and group[declared.every] != 1)
-
-
-def state_like(
-    rule: Rule, p: Tensor, dtype: torch.dtype, declared: State, group: Mapping[str, Any]
-) -> Tensor:
-    """An uninitialised state: in its parameter's layout, or row-major if the rule looks at the order."""
-    if not all(s.shape == "factors" or for_each_element(s, group) for s in rule.states):
-        return torch.empty(state_shape(p, declared, group), dtype=dtype, device=p.device)
-    return dense_like(p, dtype)
-
-
-def dense_like(p: Tensor, dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor in the layout of a parameter's states: one block, in the parameter's order."""
-    return torch.empty_like(
-        p if is_dense(p) else p.contiguous(),
-        dtype=dtype,
-        memory_format=torch.preserve_format,
-        requires_grad=False,
-    )
 
 
 class CpuBinding:
@@ -414,110 +270,10 @@ class CpuBinding:
             self.copies, self.kept = [], []
 
 
-class EagerBinding:
-    """The same for tensors that have no kernel: plain torch operations, one tensor after another.
-
-    Args:
-        program: what to do.
-        members: the tensors.
-        grad_dtype: dtype of the gradients.
-    """
-
-    on_device = False
-
-    def __init__(self, program: Program, members: Sequence[Member], grad_dtype: torch.dtype) -> None:
-        self.program, self.members, self.grad_dtype = program, list(members), grad_dtype
-        self.sums = np.zeros((len(self.members), max(1, len(program.sums))))
-        self.rows = rows_of([m.held for m in members])
-        self.scratch: list[dict[str, Tensor]] = [{} for _ in self.members]
-
-    def ready(self) -> Ready:
-        """Whether the tensors are still the ones bound."""
-        grads = (m.gradient(m.param) for m in self.members)
-        usable = all(
-            g is not None and g.dtype is self.grad_dtype and g.layout is torch.strided for g in grads
-        )
-        return "ready" if usable else "stale"
-
-    def total(self, index: int) -> Any:
-        """A sum over all tensors."""
-        return float(self.sums[:, index].sum())
-
-    def give(self, index: int, total: Any) -> None:
-        """Take a sum over all tensors of all bindings for the sum over each tensor."""
-        self.sums[:, index] = float(total)
-
-    def sums_here(self) -> Any:
-        """Sums of the passes so far, float64 (tensors, sums of the program), for the host to change."""
-        return self.sums
-
-    def take_sums(self, sums: Any) -> None:
-        """Go on with these."""
-        self.sums[:] = sums
-
-    def stage(self) -> None:
-        """Nothing to do: torch reads any layout."""
-
-    def finish(self) -> None:
-        """Nothing to do: torch's operations tell autograd themselves."""
-
-    def run(self, numbers: list[float], threads: int) -> None:
-        """Run all passes."""
-        for number in range(len(self.program.passes)):
-            self.run_pass(number, numbers, threads)
-
-    @torch.no_grad()
-    def run_pass(self, number: int, numbers: list[float], threads: int) -> None:
-        """Run one pass on every tensor."""
-        names = [slot.name for slot in self.program.slots if not slot.scratch]
-        part = self.program.passes[number]
-        for row, member in enumerate(self.members):
-            if number == 0 and "t" in self.program.hypers and self.program.counts:
-                member.counter.add_(1)
-            values = dict(zip(self.program.hypers, numbers, strict=False))
-            values |= {"t": float(member.counter), **_sizes(member)}
-            values |= {sum_name(i): float(x) for i, x in enumerate(self.sums[row])}
-            cells = [member.state[key] for key in member.cells]
-            values |= {name: float(x) for (name, _), x in zip(self.program.cells, cells, strict=True)}
-            tensors = [member.param.detach(), member.dense_gradient()]
-            tensors += [self._plain(member.state[key]) for key in member.keys]
-            slots = dict(zip(names, map(real, tensors), strict=True)) | self.scratch[row]
-            if part.draws:
-                slots["noise"] = _random_bits(slots["p"])
-            found = eager.run_pass(self.program, number, slots, values)
-            slots.pop("noise", None)
-            for key, slot in zip(member.keys, self.program.slots[2:], strict=False):
-                if slot.codec and slot.name in part.writes:
-                    member.state[key].update(encode(slots[slot.name], slot.codec))
-            self.scratch[row] = {n: slots[n] for n in slots if n not in names}
-            self.sums[row, part.first_sum : part.first_sum + len(found)] = found
-            if number == len(self.program.passes) - 1:
-                self.scratch[row] = {}
-                new = [evaluate(expr, values) for _, expr in self.program.cells]
-                for cell, value in zip(cells, new, strict=True):
-                    cell.fill_(value)
-
-    @staticmethod
-    def _plain(value: Any) -> Tensor:
-        return decode(value) if is_coded(value) else value
-
-
-def _random_bits(like: Tensor) -> Tensor:
-    """32 random bits for each element, from torch's default generator of the device."""
-    return torch.randint(-(2**31), 2**31, like.shape, dtype=torch.int32, device=like.device)
-
-
 def _matrices(p: Tensor) -> tuple[int, int, int]:
     """How many matrices the last two dimensions make, with how many rows and columns."""
     rows, columns = p.shape[-2:]
     return p.numel() // max(1, rows * columns), rows, columns
-
-
-def _sizes(member: Member) -> dict[str, float]:
-    """How many elements a tensor has, and how many rows and columns each of its matrices."""
-    shape = member.param.shape
-    matrix = {"rows": float(shape[-2]), "columns": float(shape[-1])} if len(shape) > 1 else {}
-    return {"numel": float(member.numel)} | matrix
 
 
 Binding = CpuBinding | EagerBinding

@@ -21,20 +21,13 @@ from kudari.compile.rounding import KAHAN, with_drawn_states, with_rounding
 from kudari.compile.trace import Trace, trace
 from kudari.errors import CompileError, UnsupportedError
 from kudari.optim import sharding
-from kudari.optim.backends import BACKENDS, Backend
-from kudari.optim.binding import (
-    FLOATS,
-    Binding,
-    EagerBinding,
-    Member,
-    fit_states,
-    for_each_element,
-    own_gradient,
-    read_numbers,
-)
+from kudari.optim.backends import BACKENDS, Backend, backend_of
+from kudari.optim.binding import Binding, read_numbers
+from kudari.optim.eager_binding import EagerBinding
 from kudari.optim.gpu_binding import GpuBinding
+from kudari.optim.members import Member, fit_states, for_each_element, own_gradient
 from kudari.optim.staged import StagedBinding, batches, fit_factors
-from kudari.optim.states import is_coded, pieces, recode, storage
+from kudari.optim.states import FLOATS, is_coded, pieces, recode, storage
 
 if TYPE_CHECKING:
     from kudari.optim.optimizer import RuleOptimizer
@@ -291,11 +284,9 @@ def _nones(value: Any) -> Any:
 
 def _backend(p: Tensor, values: Sequence[Any]) -> Backend | None:
     """What has kernels for a parameter with its gradient and states, plain or coded, if anything has."""
-    plain = type(p) in (Tensor, torch.nn.Parameter)
     known = all(storage(x) is not None for x in (p, *values))
-    if not (plain and known and all(x.device == p.device for value in values for x in pieces(value))):
-        return None
-    return BACKENDS.get(p.device.type)
+    there = all(x.device == p.device for value in values for x in pieces(value))
+    return backend_of(p) if known and there else None
 
 
 def _lowered(traced: Trace, first: Member, grad_dtype: torch.dtype, counts: bool) -> Program:

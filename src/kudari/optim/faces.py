@@ -10,9 +10,9 @@ from torch import Tensor
 
 from kudari.errors import ArgumentError, HyperError, UnsupportedError
 from kudari.optim import sharding
-from kudari.optim.binding import own_gradient, real
+from kudari.optim.members import own_gradient
 from kudari.optim.optimizer import RuleOptimizer
-from kudari.optim.states import state_dtype
+from kudari.optim.states import real, state_dtype
 
 _T = TypeVar("_T")
 

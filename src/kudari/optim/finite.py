@@ -1,7 +1,8 @@
-"""Whether gradients are finite: one reading pass, by the same kernels that take steps."""
+"""Whether gradients are finite: one reading pass, by the kernels that take steps, or by torch on a GPU."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -38,9 +39,7 @@ class FiniteCheck:
             threads: how many the kernel may use.
         """
         sorts: dict[Float, list[Tensor]] = {}
-        for given in tensors:
-            x = given._values() if given.layout is torch.sparse_coo else given
-            x = real(x.detach())
+        for x in map(_numbers, tensors):
             dtype = FLOATS.get(x.dtype)
             if dtype is None or type(x) is not Tensor or x.device.type != "cpu" or not is_dense(x):
                 if not bool(x.isfinite().all()):
@@ -55,6 +54,34 @@ class FiniteCheck:
             self._runs = {key: run for key, run in self._runs.items() if key[0] != dtype}
             self._runs[dtype, sizes] = _bind(dtype, sizes)
         return self._runs[dtype, sizes]([x.data_ptr() for x in tensors], threads)
+
+
+@torch.no_grad()
+def not_finite(tensors: Sequence[Tensor]) -> Tensor:
+    """1 if an element of any tensor is not finite, else 0; found without waiting for the device.
+
+    Args:
+        tensors: at least one, of any floating-point dtypes and devices; sparse ones by their values.
+
+    Returns:
+        float32 with one element, on the device of the first tensor.
+    """
+    sorts: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for x in map(_numbers, tensors):
+        if x.numel():
+            sorts.setdefault((x.device, x.dtype), []).append(x)
+    home = tensors[0].device
+    found = torch.zeros((), dtype=torch.float32, device=home)
+    for group in sorts.values():
+        # The largest absolute value of each; NaN is larger than everything.
+        largest = torch.stack(torch._foreach_norm(group, math.inf))
+        found = found + (~largest.isfinite()).any().to(home, torch.float32, non_blocking=True)
+    return found.clamp(max=1)
+
+
+def _numbers(x: Tensor) -> Tensor:
+    """All numbers of a tensor that may be complex or sparse."""
+    return real((x._values() if x.layout is torch.sparse_coo else x).detach())
 
 
 def _bind(dtype: Float, sizes: Sequence[int]) -> Callable[[list[int], int], bool]:

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from kudari.compile.gpu import GpuKernel, make_gpu_plan
 from kudari.compile.program import Program
-from kudari.optim.binding import CpuBinding, Member, real
+from kudari.optim.binding import CpuBinding
+from kudari.optim.members import Member
+from kudari.optim.states import real
 
 
 def capturing(device: torch.device) -> bool:
@@ -44,7 +46,7 @@ class SentTable:
         self.captured = False
         self._sent: np.ndarray[Any, Any] | None = None
         self._in_graphs: list[Tensor] = []
-        self._spare = self._pinned()
+        self._spare: Tensor | None = self._pinned()
 
     def send(self) -> bool:
         """Start a copy to the device if anything has changed, without waiting; True if there was one."""
@@ -54,6 +56,8 @@ class SentTable:
         same = self._sent is not None and np.array_equal(self.host, self._sent)
         if same and not for_graph and not self.captured:
             return False
+        if self._spare is None and not for_graph:
+            self._spare = self._pinned()
         self._sent = self.host.copy()
         staging = self._for_graph() if for_graph else self._pinned()
         staging.numpy()[:] = self.host
@@ -67,11 +71,12 @@ class SentTable:
     def _for_graph(self) -> Tensor:
         """Memory that a graph will copy from at every replay, so it is never written again.
 
-        Pinned memory should not be asked for during a capture, so the first graph gets what was put aside.
+        Pinned memory should not be asked for during a capture, so some is put aside in steps between them.
         """
         self.captured = True
-        self._in_graphs.append(self._pinned() if self._in_graphs else self._spare)
-        return self._in_graphs[-1]
+        kept, self._spare = self._pinned() if self._spare is None else self._spare, None
+        self._in_graphs.append(kept)
+        return kept
 
 
 class GpuBinding(CpuBinding):

@@ -15,13 +15,14 @@ from kudari.compile.notation import Rule, Running, State
 from kudari.compile.rounding import KAHAN
 from kudari.errors import UnsupportedError
 from kudari.optim import hypers, loading, sharding
-from kudari.optim.backends import BACKENDS
-from kudari.optim.binding import add_up_model_sums, for_each_element, needs_others, real, state_like
+from kudari.optim.backends import backend_of
+from kudari.optim.binding import add_up_model_sums, needs_others
 from kudari.optim.bound_group import BoundGroup
-from kudari.optim.finite import FiniteCheck
+from kudari.optim.finite import FiniteCheck, not_finite
 from kudari.optim.gpu_binding import GpuBinding, capturing
+from kudari.optim.members import for_each_element, state_like
 from kudari.optim.staged import StagedBinding
-from kudari.optim.states import convert, is_coded, kept_as, state_dtype
+from kudari.optim.states import convert, is_coded, kept_as, real, state_dtype
 
 _T = TypeVar("_T")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
@@ -116,12 +117,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        found = getattr(self, "found_inf", None)
-        if found is not None and not self._skips_on_device() and self._forbidden(found):
+        allowed, flag = self._permission()
+        if not allowed:
             return loss
         scale = getattr(self, "grad_scale", None)
-        if not self._gradients_allow():
-            return loss
         # States that were taken away or replaced from outside must not be written to any more.
         if not all(map(operator.is_, self.state.values(), self._entries)) or len(self.state) != len(
             self._entries
@@ -135,7 +134,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             hypers.check_shared(self.rule, self.param_groups)
         bound = [self._prepared(i, group, scale) for i, group in groups]
         self._refuse_graph(bound)
-        if not _skip_on_device(bound, found):
+        if not _skip_on_device(bound, flag):
             return loss
         _take(bound)
         if self.rule.running:
@@ -162,16 +161,40 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Every parameter of every group."""
         return (p for group in self.param_groups for p in group["params"])
 
-    def _forbidden(self, flag: Tensor) -> bool:
-        """Whether GradScaler has found infinities, on any rank; waits for the device."""
-        return sharding.on_any_rank(float(flag) != 0, self._tensors())
+    def _permission(self) -> tuple[bool, Tensor | None]:
+        """Whether the step may be taken, as far as the host knows, and a flag that forbids it where it is 1.
+
+        GradScaler may have found infinities, on any rank, and groups may ask for gradients to be looked at.
+        Where every kernel reads the flag itself, nothing here waits for the device.
+        """
+        flag: Tensor | None = getattr(self, "found_inf", None)
+        asking = [group for group in self.param_groups if group["skip_nonfinite"]]
+        if flag is None and not asking:
+            return True, None
+        grads = [sharding.local(p.grad) for group in asking for p in group["params"] if p.grad is not None]
+        if self._skips_on_device():
+            if grads:
+                found = not_finite(grads)
+                flag = found if flag is None else torch.maximum(flag.to(found).reshape(()), found)
+            return True, flag
+        if flag is not None and sharding.on_any_rank(float(flag) != 0, self._tensors()):
+            return False, None
+        if not asking:
+            return True, None
+        if self._finite is None:
+            self._finite = FiniteCheck()
+        finite = self._finite(grads, torch.get_num_threads())
+        return not sharding.on_any_rank(not finite, self._tensors()), None
 
     def _refuse_graph(self, bound: list[BoundGroup]) -> None:
-        """A number that is kept in the group and changes at each step cannot change in a CUDA graph."""
-        if self.rule.running and any(part.params and capturing(part.params[0].device) for part in bound):
+        """Numbers that the host computes for each step cannot change in a CUDA graph."""
+        if not any(part.params and capturing(part.params[0].device) for part in bound):
+            return
+        kept = f"{self.rule.running[0].name!r}" if self.rule.running else "its numbers"
+        if self.rule.running or not all(b.on_device for part in bound for b in part.bindings):
             raise UnsupportedError(
                 f"{self.rule.name} cannot be captured in a CUDA graph.",
-                why=f"The graph would keep {self.rule.running[0].name!r} as it is now at every replay.",
+                why=f"The host computes {kept} for each step; every replay would have those of now.",
                 fix="Capture the forward and backward pass, and call optimizer.step() after the replay.",
             )
 
@@ -184,19 +207,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Whether all kernels read GradScaler's flag themselves, and nothing else waits for it."""
         if self.rule.running or any(map(sharding.is_sharded, self._tensors())):
             return False
-        backends = {BACKENDS.get(p.device.type) for p in self._tensors()}
+        backends = set(map(backend_of, self._tensors()))
         return all(b is not None and b.on_device for b in backends)
-
-    def _gradients_allow(self) -> bool:
-        """Whether the gradients of all groups that ask for it are finite, on every rank."""
-        asking = [group for group in self.param_groups if group["skip_nonfinite"]]
-        if not asking:
-            return True
-        if self._finite is None:
-            self._finite = FiniteCheck()
-        grads = [sharding.local(p.grad) for group in asking for p in group["params"] if p.grad is not None]
-        finite = self._finite(grads, torch.get_num_threads())
-        return not sharding.on_any_rank(not finite, self._tensors())
 
     def _advance(self, bound: list[BoundGroup]) -> None:
         """Give the groups' own numbers their new values; those of the model are one for all groups."""
@@ -213,6 +225,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         bound = self._bound.get(index)
         if bound is None or not bound.prepare(group, scale):
             self._forget(index)
+            if any(capturing(p.device) for p in group["params"][:1]):
+                raise UnsupportedError(
+                    f"{self.rule.name}: a CUDA graph cannot take up the first step of its tensors.",
+                    why="Their states and tables are made in that step, which waits for the device.",
+                    fix="Take a step with the same parameters and gradients before the capture.",
+                )
             with torch.no_grad():
                 bound = self._bound[index] = BoundGroup(self, group, scale is not None)
                 bound.prepare_first(group, scale)

@@ -12,11 +12,11 @@ from torch import Tensor
 from kudari.compile.extend import CLIP, CLIP_EPS, Extras, extend
 from kudari.errors import UnsupportedError
 from kudari.optim import sharding
-from kudari.optim.binding import real
 from kudari.optim.bound_group import BoundGroup
 from kudari.optim.describe import programs
 from kudari.optim.hypers import check_hyper
 from kudari.optim.optimizer import RuleOptimizer
+from kudari.optim.states import real
 
 
 class GradientRelease:

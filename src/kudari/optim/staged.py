@@ -19,17 +19,10 @@ from kudari.compile.stage import Work, find
 from kudari.compile.trace import Trace
 from kudari.errors import UnsupportedError
 from kudari.optim.backends import Backend
-from kudari.optim.binding import (
-    CpuBinding,
-    EagerBinding,
-    Member,
-    Ready,
-    dense_like,
-    in_rows,
-    run_alone,
-    same_layout,
-)
+from kudari.optim.binding import CpuBinding, run_alone
+from kudari.optim.eager_binding import EagerBinding
 from kudari.optim.exchange import run_shared
+from kudari.optim.members import Member, Ready, dense_like, in_rows, same_layout
 from kudari.optim.sharding import Ranks
 from kudari.optim.states import codec_in, decode, encode, is_coded, is_dense
 

@@ -18,6 +18,7 @@ from kudari.testing.rule_runs import (
     Oracle,
     Subject,
     WholeModel,
+    backends_here,
     default_cases,
     nothing,
     quiet,
@@ -47,7 +48,7 @@ def check_rule(
     *,
     oracle: Oracle | None = None,
     cases: Iterable[Mapping[str, Any]] | None = None,
-    backends: Sequence[Backend] = BACKENDS,
+    backends: Sequence[Backend] | None = None,
     bounds: Bounds | None = None,
     steps: int = 50,
     before_step: Callable[[Any, int], None] = nothing,
@@ -65,7 +66,8 @@ def check_rule(
             claim ``oracle`` is not asked.
         cases: configurations to try, the last with as much switched on as can be. By default: the rule's
             defaults, other values for all numbers, and every option.
-        backends: places to take steps; others are compared with the first.
+        backends: places to take steps; others are compared with the first. By default the CPU kernel,
+            plain torch, and if the environment has ``TRITON_INTERPRET=1`` the GPU kernel, interpreted.
         bounds: tolerances; see :class:`Bounds`.
         steps: length of the trajectory that the oracle is asked about.
         before_step: called before each step with the optimizer and the step's number, gradients in place.
@@ -76,8 +78,9 @@ def check_rule(
 
     Returns:
         The claims that were checked: ``oracle``, ``backends`` (they agree), ``float32`` (a few ulp),
-        ``low-precision`` (rounded once), ``effect`` (of every hyper-parameter), ``sizes``, ``nonfinite``,
-        ``gradient`` (untouched), ``threads``, ``split`` and ``strides`` (same bits), ``mixed-dtypes``,
+        ``low-precision`` (rounded once), ``low-bit-states`` (drift little, and alike on all backends),
+        ``effect`` (of every hyper-parameter), ``sizes``, ``nonfinite``, ``gradient`` (untouched),
+        ``threads``, ``split`` and ``strides`` (same bits), ``mixed-dtypes``,
         ``skips`` (no gradient, no step), ``resume``, ``recompile`` (never), ``ranges`` (refused by name),
         ``prints``, ``refuses-misspelt``, and ``sharded``.
 
@@ -105,9 +108,8 @@ def check_rule(
                 fix=f"Choose among {', '.join(checks)}.",
             )
     chosen = default_cases(cls.rule) if cases is None else tuple(dict(case) for case in cases)
-    sitting = Subject(
-        cls, oracle, chosen, tuple(backends), bounds or Bounds(), steps, before_step, tuple(no_effect)
-    )
+    places = backends_here() if backends is None else tuple(backends)
+    sitting = Subject(cls, oracle, chosen, places, bounds or Bounds(), steps, before_step, tuple(no_effect))
     left_out = {*without, *(["oracle"] if oracle is None else [])}
     with quiet():
         claims = tuple(_ask(name, check, sitting) for name, check in checks.items() if name not in left_out)

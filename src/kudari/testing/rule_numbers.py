@@ -12,6 +12,7 @@ from kudari.compile.cpu import target
 from kudari.compile.notation import Hyper, Option
 from kudari.errors import KudariError
 from kudari.optim.describe import defaults
+from kudari.optim.states import SMALLEST_CODED
 from kudari.testing.rule_runs import (
     SHAPES,
     Backend,
@@ -140,6 +141,33 @@ def low_precision(subject: Subject) -> Iterator[str]:
                 yield f"{label(case)} on {backend.name}: a step in {dtype} is not the float32 step, rounded"
 
 
+def low_bit_states(subject: Subject) -> Iterator[str]:
+    """States in 8 bits or bfloat16 lead near where float32 ones lead, and on every backend alike."""
+    case, steps, shapes = subject.cases[-1], 10, ((SMALLEST_CODED + 37,),)
+    (first,) = start(shapes, torch.float32)
+    (exact,) = subject.run(case, steps, torch.float32, shapes)
+    way, bound = float((exact - first).norm()), subject.bounds.low_bit
+    for kept in ("8bit", "bf16"):
+        ends = [
+            subject.run(case, steps, torch.float32, shapes, backend, state_dtype=kept)[0]
+            for backend in subject.backends
+        ]
+        where = f"{label(case)}, state_dtype={kept!r}"
+        if not (off := float((ends[0] - exact).norm())) <= bound * way:
+            yield (
+                f"{where}: off by {off:.2g}, float32 states having moved by {way:.2g}. A state that is never "
+                "negative, and only such a one, is declared non_negative=True; one that must not be rounded, "
+                "full_precision=True"
+            )
+        # A last bit that differs moves a value from one code to the next now and then.
+        for backend, end in zip(subject.backends[1:], ends[1:], strict=True):
+            if not (off := float((end - ends[0]).norm())) <= bound / 5 * way:
+                yield (
+                    f"{where}: {backend.name} and {subject.backends[0].name} are {off:.2g} apart, having "
+                    f"moved by {way:.2g}"
+                )
+
+
 def effect(subject: Subject) -> Iterator[str]:
     """Another value of each hyper-parameter and option leads somewhere else in one of the cases."""
     cases = [{**defaults(subject.rule), **case} for case in reversed(subject.cases)]
@@ -238,4 +266,4 @@ def _with_a_bad_number(subject: Subject, case: Case, bad: float) -> list[Tensor]
     return [params[i].detach() for i in (0, 1, 3)]
 
 
-CLAIMS = (oracle, backends, float32, low_precision, effect, sizes, nonfinite)
+CLAIMS = (oracle, backends, float32, low_precision, low_bit_states, effect, sizes, nonfinite)

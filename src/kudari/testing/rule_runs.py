@@ -19,6 +19,7 @@ from kudari.errors import KudariError
 from kudari.optim import bound_group, hypers
 from kudari.optim.describe import defaults, programs
 from kudari.optim.optimizer import RuleOptimizer
+from kudari.testing.interpreted import Interpreted, interpreting
 
 Float64s = npt.NDArray[np.float64]
 Case = Mapping[str, Any]
@@ -49,6 +50,11 @@ class Backend:
 BACKENDS = (Backend("cpu", torch.nn.Parameter), Backend("eager", Uncompiled))
 
 
+def backends_here() -> tuple[Backend, ...]:
+    """:data:`BACKENDS`, and the GPU's kernels where Triton interprets them."""
+    return (*BACKENDS, Backend("triton", Interpreted)) if interpreting() else BACKENDS
+
+
 @dataclass(frozen=True)
 class WholeModel:
     """An oracle that needs all tensors at once: a norm over the model, one estimate for all of them.
@@ -71,11 +77,14 @@ class Bounds:
         float64: of the distance moved, against the oracle and between backends.
         float32: of the distance moved over a trajectory, beside the roundings of the parameter itself.
         ulp: units in the last place of the parameter after one float32 step.
+        low_bit: of the distance moved, between states in 8 bits or bfloat16 and in float32; a fifth of it
+            between backends.
     """
 
     float64: float = 1e-9
     float32: float = 1e-5
     ulp: float = 2.0
+    low_bit: float = 0.1
 
 
 def nothing(optimizer: RuleOptimizer, step: int) -> None:

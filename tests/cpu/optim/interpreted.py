@@ -45,25 +45,15 @@ def interpreter():
 def _interpret_triton_itself(patch):
     """Also where somebody has loaded Triton before, whose own functions are kernels of that kind."""
     import triton.language as tl
-    from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder
+    from triton.runtime.interpreter import InterpretedFunction
     from triton.runtime.jit import JITFunction
 
-    patch.setattr(InterpreterBuilder, "create_fma", _fused)
     for name, function in list(vars(tl.standard).items()):
         if isinstance(function, JITFunction):
             interpreted = InterpretedFunction(function.fn)
             patch.setattr(tl.standard, name, interpreted)
             if getattr(tl, name, None) is function:
                 patch.setattr(tl, name, interpreted)
-
-
-def _fused(self, x, y, z):
-    """A float32 multiply-add with one rounding, as GPUs and CPU kernels have it; Triton's rounds twice."""
-    from triton.runtime.interpreter import TensorHandle
-
-    numbers = [a.data.astype(np.float64) if a.data.dtype == np.float32 else a.data for a in (x, y, z)]
-    found = numbers[0] * numbers[1] + numbers[2]
-    return TensorHandle(found.astype(z.data.dtype), z.dtype.scalar)
 
 
 @pytest.fixture

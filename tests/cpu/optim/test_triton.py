@@ -49,13 +49,17 @@ def test_float64_equals_the_cpu_kernel_to_2e12(name, kw, on_gpu):
     assert_near(*both(name, kw, 2, torch.float64, SHAPES), close=2e-12, steps=2)
 
 
-# The contract's 1e-5 for float32; the interpreter does not fuse multiply-adds, a GPU does.
-FLOAT32 = [case for case in ONE_EACH if case[0] in ("SGD", "AdamW", "NAdam", "AdamAtan2", "LAMB", "Prodigy")]
+# Sums are added up in another order than on the CPU; the contract asks for 1e-5.
+SUMMING = ("Adafactor", "LAMB", "LARS", "Prodigy", "StableAdamW")
 
 
-@pytest.mark.parametrize(("name", "kw"), FLOAT32, ids=[name for name, _ in FLOAT32])
-def test_float32_equals_the_cpu_kernel_to_1e5(name, kw, on_gpu):
-    assert_near(*both(name, kw, 2, torch.float32, SHAPES), close=1e-5, steps=2)
+@pytest.mark.parametrize(("name", "kw"), ONE_EACH, ids=ONE_EACH_IDS)
+def test_float32_has_the_bits_of_the_cpu_kernel_or_with_sums_is_within_1e5(name, kw, on_gpu):
+    found, expected, first = both(name, kw, 2, torch.float32, SHAPES)
+    if name in SUMMING:
+        assert_near(found, expected, first, close=1e-5, steps=2)
+    else:
+        assert all(map(torch.equal, found, expected))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -248,7 +252,7 @@ SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.0, -3.0, 0.5, float("inf"), -float("inf"), fl
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_angle_is_that_of_ieee_and_within_3_ulp(dtype, on_gpu, monkeypatch):
+def test_the_angle_is_that_of_ieee_and_within_2_ulp(dtype, on_gpu, monkeypatch):
     monkeypatch.setitem(backends.BACKENDS, "cpu", bind_blocks_of(4096))
     special = torch.tensor(SPECIAL, dtype=dtype)
     random = torch.randn(2, 3000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -264,8 +268,9 @@ def test_the_angle_is_that_of_ieee_and_within_3_ulp(dtype, on_gpu, monkeypatch):
     assert torch.equal(p.detach()[known].signbit(), true[known].signbit())
     unit = torch.nextafter(true.abs().to(dtype), torch.tensor(torch.inf, dtype=dtype)).double()
     unit = unit - true.abs().to(dtype).double()
-    # 2 as in the CPU kernel, and one more because the interpreter rounds products before they are added.
-    assert ((p.detach().double() - true).abs() / unit)[known].max() <= 3.0
+    # 2 as in the CPU kernel; one more in float64, of which the interpreter rounds products before adding.
+    most = 3.0 if dtype is torch.float64 else 2.0
+    assert ((p.detach().double() - true).abs() / unit)[known].max() <= most
 
 
 def test_powers_are_those_of_ieee(on_gpu):

@@ -5,13 +5,15 @@ import torch
 
 import kudari.optim
 from kudari.compile.expression import slot
-from kudari.compile.gpu import compile_gpu
-from kudari.compile.notation import State, Step, hyper, rule
+from kudari.compile.gpu import GpuKernel, compile_gpu
+from kudari.compile.notation import State, Step, hyper, rule, sign
 from kudari.compile.program import Pass, Program, Slot
 from kudari.optim import make_class
-from kudari.optim.binding import EagerBinding
+from kudari.optim.eager_binding import EagerBinding
 from kudari.optim.gpu_binding import GpuBinding
 from kudari.optim.states import decode, is_coded
+from kudari.testing import RuleExamError, check_rule
+from kudari.testing.rule_exam import CHECKS
 from tests.cpu.optim.conftest import build
 from tests.cpu.optim.interpreted import bindings, interpreter, needs_triton, on_gpu, without_gpu
 
@@ -117,6 +119,35 @@ def test_special_numbers_are_coded_and_read_as_by_the_cpu_kernel(state_dtype, on
     for a, b in zip(step(), without_gpu(step), strict=True):
         assert a.isnan().any() and not a.isnan().all()
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+@rule(name="SignMomentum", source="a test")
+def sign_momentum(p, g, m=State("m"), *, lr=hyper(0.1), beta=hyper(0.5)):
+    m_t = beta * m + (1 - beta) * g
+    return Step(p=p - lr * sign(m_t), m=m_t)
+
+
+def asking_only(name):
+    return [other for other in CHECKS if other != name]
+
+
+def test_the_exam_asks_the_interpreted_kernels_too(interpreter, monkeypatch):
+    asked, right = [], GpuKernel.elements
+    monkeypatch.setattr(GpuKernel, "elements", lambda *args: asked.append(args) or right(*args))
+    check_rule(sign_momentum, cases=({},), without=asking_only("backends"))
+    assert len(asked) == 8  # steps
+
+
+@pytest.mark.parametrize("claim", ["backends", "low-bit-states"])
+def test_a_wrong_kernel_fails_the_exam(claim, interpreter, monkeypatch):
+    right = GpuKernel.elements
+
+    def wrong(self, number, blocks, arguments, aligned):
+        right(self, number, blocks - 1, arguments, aligned)  # the last block is left out
+
+    monkeypatch.setattr(GpuKernel, "elements", wrong)
+    with pytest.raises(RuleExamError, match=f"{claim}: .*triton"):
+        check_rule(sign_momentum, cases=({},), without=asking_only(claim))
 
 
 def test_small_tensors_are_not_coded_and_large_ones_share_a_launch(on_gpu):

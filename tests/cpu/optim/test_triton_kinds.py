@@ -13,7 +13,7 @@ from kudari.compile.trace import trace
 from kudari.compile.triton import print_triton
 from kudari.errors import CompileError
 from kudari.optim import bound_group
-from kudari.optim.binding import EagerBinding
+from kudari.optim.eager_binding import EagerBinding
 from kudari.optim.gpu_binding import GpuBinding
 from kudari.optim.staged import StagedBinding
 from tests.cpu.optim.conftest import build, gradients, start

@@ -14,28 +14,33 @@ import kudari.optim
 from kudari.compile.notation import Step, hyper, option, rule, state
 from kudari.errors import RuleError
 from kudari.optim import make_class
+from kudari.optim.gpu_binding import GpuBinding
+from tests.cpu.optim.interpreted import bindings, interpreter, needs_triton, on_gpu, without_gpu
 
+__all__ = ["interpreter", "on_gpu"]
+BLOCK = 512  # of the interpreted kernels; a multiple of 256 elements, which share a scale
 PAGE = Path(__file__).parents[3] / "docs/your-own-rule.md"
 
 
-@pytest.fixture
-def notebook(monkeypatch):
+@pytest.fixture(scope="module")
+def notebook():
     """A module without a file, like that of a notebook: no source can be inspected."""
     module = types.ModuleType("a_notebook")
-    monkeypatch.setitem(sys.modules, "a_notebook", module)
     cells = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
-    for cell in cells:
-        exec(cell, vars(module))
-    return module, cells
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "a_notebook", module)
+        for cell in cells:
+            exec(cell, vars(module))
+        yield module, cells
 
 
 def test_the_page_runs_and_its_rule_takes_fewer_than_twenty_lines(notebook, capsys):
     module, cells = notebook
-    assert len(cells) == 4
+    assert len(cells) == 5
     assert len([line for line in cells[0].splitlines() if line.strip()]) < 20
     assert module.about.bytes_per_parameter == 20
     assert r"\operatorname{sign}(m_t)" in module.about.formula
-    assert {"oracle", "resume", "threads"} <= {claim.name for claim in module.claims}
+    assert {"oracle", "resume", "threads", "low-bit-states"} <= {claim.name for claim in module.claims}
 
 
 def test_the_rule_of_the_page_runs_in_a_kernel_of_its_own(notebook):
@@ -43,6 +48,32 @@ def test_the_rule_of_the_page_runs_in_a_kernel_of_its_own(notebook):
     bindings = [b for part in module.optimizer._bound.values() for b in part.bindings]
     assert bindings
     assert all(b.program.name == "SignMomentum" and b.kernel for b in bindings)
+
+
+def test_the_rule_of_the_page_has_states_in_8_bits_and_a_triton_kernel(notebook, capsys):
+    module, cells = notebook
+    state_of_one = module.optimizer_8bit.state[module.large]
+    assert state_of_one["exp_avg"]["code"].nbytes == module.large.numel()
+    exec(next(cell for cell in cells if "print_triton" in cell), vars(module))
+    assert "@triton.jit\ndef pass0(" in capsys.readouterr().out
+
+
+@needs_triton
+def test_the_triton_kernel_of_the_rule_of_the_page_has_the_bits_of_its_cpu_kernel(notebook, on_gpu):
+    module, _ = notebook
+
+    def step():
+        p = torch.nn.Parameter(torch.linspace(-1, 1, 5000))
+        p.grad = torch.linspace(3, -2, 5000)
+        optimizer = module.SignMomentum([p], weight_decay=0.1, state_dtype="8bit")
+        for _ in range(2):
+            optimizer.step()
+        found = optimizer.state[p]["exp_avg"]
+        return [p.detach(), found["code"], found["scale"]], bindings(optimizer)
+
+    found, made = step()
+    assert all(isinstance(b, GpuBinding) for b in made)
+    assert all(map(torch.equal, found, without_gpu(step)[0]))
 
 
 def test_its_optimizer_is_pickled_and_copied(notebook):

@@ -11,25 +11,11 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from kudari.compile.arc_tangent import ARC_TANGENT, RATIO
+
 if TYPE_CHECKING:
     from kudari.compile.llvm.block import Block
 
-# atan(q) = q + q*s*P(s), s = q*q, least relative error on [0, 1]: 1.7e-8 and 7.5e-19.
-_COEFFICIENTS = {
-    "float": (
-        -0.3333315273636954, 0.199937728433969, -0.1421105537990868, 0.10666004926473201,
-        -0.07552214878160178, 0.04321186759575485, -0.016367932054212983, 0.0029206932164143186,
-    ),
-    "double": (
-        -0.3333333333333328572, 0.19999999999990449146, -0.14285714285036781065, 0.11111111086452429534,
-        -0.090909085473506221613, 0.076922997129411119034, -0.066665837327957291879,
-        0.058817162172538141121, -0.052594340925599230757, 0.04744927248517940732,
-        -0.042863942222543891947, 0.038210140017709082639, -0.032785567351392825921,
-        0.026151867042464187157, -0.018614427250955040237, 0.0113178527617396644,
-        -0.0056125232702217295336, 0.0021516548665715865815, -0.00059291589071772310831,
-        0.00010387661646488323054, -8.6546624639264155058e-6,
-    ),
-}  # fmt: skip
 _HALF = 1.5707963267948966  # pi/2 to double precision, and what is missing from it
 _HALF_REST = 6.123233995736766e-17
 _LEAST = {"float": 2.0**-149, "double": 2.0**-1074}  # the smallest numbers above zero
@@ -52,7 +38,9 @@ def atan2(block: Block, y: str, x: str, right: bool) -> str:
     big = _select(block, _compare(block, "ogt", least, big), least, big)  # 0 / 0 is 0
     equal = _compare(block, "oeq", small, big)  # also inf and inf, whose quotient is NaN
     quotient = block.emit(f"fdiv {block.type} {small}, {big}")
-    part = _arc_tangent(block, _select(block, equal, number(1.0), quotient))
+    ratio = _select(block, equal, number(1.0), quotient)
+    formula = ARC_TANGENT["f64" if block.base == "double" else "f32"]
+    part = block.compute([formula], {RATIO: ratio})[formula]
     rest = _HALF_REST if block.base == "double" else _HALF - _float32(_HALF)
     steep = _compare(block, "ogt", height, width)
     angle = _select(block, steep, _less(block, (_HALF, rest), part), part)
@@ -73,22 +61,6 @@ def _less(block: Block, whole: tuple[float, float], part: str) -> str:
     """A constant, given as a number and what is missing from it, less a part of it."""
     first = block.emit(f"fsub {block.type} {block.number(whole[1])}, {part}")
     return block.emit(f"fadd {block.type} {block.number(whole[0])}, {first}")
-
-
-def _arc_tangent(block: Block, q: str) -> str:
-    """atan(q) for 0 <= q <= 1; pairs first (Estrin's scheme), for a short chain between two results."""
-    s = _multiply(block, q, q)
-    terms, power = [block.number(c) for c in _COEFFICIENTS[block.base]], s
-    while len(terms) > 1:
-        single = terms[len(terms) & ~1 :]
-        pairs = zip(terms[::2], terms[1::2], strict=False)
-        terms = [block.call("fma", [high, power, low]) for low, high in pairs] + single
-        power = _multiply(block, power, power)
-    return block.call("fma", [_multiply(block, q, s), terms[0], q])
-
-
-def _multiply(block: Block, a: str, b: str) -> str:
-    return block.emit(f"fmul {block.type} {a}, {b}")
 
 
 def _compare(block: Block, how: str, a: str, b: str) -> str:

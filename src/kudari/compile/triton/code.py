@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from kudari.compile.arc_tangent import ARC_TANGENT, RATIO
 from kudari.compile.expression import BITS, Expr, shift_offset, walk
 from kudari.errors import CompileError
 
@@ -13,7 +14,7 @@ _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _INFIX = {"add": "+", "sub": "-", "mul": "*"}
 _CALLS = {
     "abs": "tl.abs", "exp": "tl.exp", "log": "tl.log", "sin": "tl.sin", "cos": "tl.cos", "floor": "tl.floor",
-    "pow": "power", "atan2": "atan2", "sign": "sign", "fma": "tl.fma",
+    "pow": "power", "sign": "sign", "fma": "fma",
 }  # fmt: skip
 _BOUNDS = {"min": "tl.minimum", "max": "tl.maximum"}
 _SHIFTS = ("shift_root", "shift_power")
@@ -78,11 +79,23 @@ class Code:
         if item.op == "where":
             condition = self.known[item.args[0]] if item.args[0].op in _COMPARE else f"{args[0]} != 0"
             return f"tl.where({condition}, {args[1]}, {args[2]})"
+        if item.op == "atan2":
+            return self._atan2(*args)
         if item.op in _CALLS:
             return f"{_CALLS[item.op]}({', '.join(args)})"
         raise CompileError(
             f"The Triton printer has no {item.op!r}.", fix="Use the eager backend for this rule."
         )
+
+    def _atan2(self, y: str, x: str) -> str:
+        """Emit the angle's arc tangent, by the polynomial that all printers have."""
+        place = f"{self.prefix}{len(self.known)}_"
+        self.emit(f"{place}ratio = ratio_of({y}, {x})")
+        inner = Code(self.compute, self.indent, {RATIO: f"{place}ratio"}, place)
+        formula = ARC_TANGENT[self.compute]
+        inner.add([formula])
+        self.lines += inner.lines
+        return f"angle_of({y}, {x}, {inner.value(formula)})"
 
     def _bits(self, item: Expr) -> str:
         """An operation on the bits of a float32 number, which are functions of ours."""

@@ -7,6 +7,24 @@ answer. Needs Triton; nothing but printed kernels and their launcher imports it.
 import triton
 import triton.language as tl
 
+if triton.knobs.runtime.interpret:
+
+    @triton.jit
+    def fma(a, b, c):
+        """a*b + c with one rounding, as on a GPU: of two float32 numbers the product is exact in float64.
+
+        Triton's interpreter rounds twice.
+        """
+        if a.dtype == tl.float32:
+            return (a.to(tl.float64) * b.to(tl.float64) + c.to(tl.float64)).to(tl.float32)
+        return a * b + c
+else:
+
+    @triton.jit
+    def fma(a, b, c):
+        """a*b + c with one rounding."""
+        return tl.fma(a, b, c)
+
 
 @triton.jit
 def sign(x):
@@ -29,68 +47,39 @@ def power(x, y):
 
 
 @triton.jit
-def _arc_tangent(q):
-    """atan(q) for |q| <= 0.55: q + q*s*P(s), s = q*q, relative error 8.3e-10 and 1.4e-19."""
-    s = q * q
-    if q.dtype == tl.float64:
-        total = s * 0.0051107095066856630152 - 0.017073484723160475521
-        total = total * s + 0.030256352727550788063
-        total = total * s - 0.040053896265502232078
-        total = total * s + 0.046743948745071316259
-        total = total * s - 0.05246802683672005712
-        total = total * s + 0.058801204270004804339
-        total = total * s - 0.066664462679108614368
-        total = total * s + 0.07692292268254514413
-        total = total * s - 0.090909083510127659001
-        total = total * s + 0.11111111088057465853
-        total = total * s - 0.14285714285287274173
-        total = total * s + 0.1999999999999599439
-        total = total * s - 0.33333333333333320153
+def ratio_of(y, x):
+    """The smaller of |y| and |x| over the larger one: 0 of zeros, 1 of infinities, NaN where one is NaN."""
+    height = tl.abs(y)
+    width = tl.abs(x)
+    small = tl.where(width < height, width, height)
+    big = tl.where(height > width, height, width)
+    if y.dtype == tl.float64:
+        big = tl.where(big < 5e-324, 5e-324, big)
+        ratio = small / big
     else:
-        total = s * 0.033985879126020447825 - 0.076317240661462830071
-        total = total * s + 0.10844035601088114873
-        total = total * s - 0.14260059013055545636
-        total = total * s + 0.19998845938414730709
-        total = total * s - 0.33333315873516264731
-    return q * s * total + q
+        big = tl.where(big < 1.401298464324817e-45, 1.401298464324817e-45, big)
+        ratio = tl.div_rn(small, big)
+    return tl.where(small == big, 1.0, ratio)
 
 
 @triton.jit
-def atan2(y, x):
-    """The angle of the point (x, y), from -pi to pi; the method is that of the CPU kernel."""
-    height = tl.abs(y)
-    width = tl.abs(x)
-    steep = height > width
-    small = tl.where(steep, width, height)
-    big = tl.where(steep, height, width)
-    # Steep quotients are turned by pi/4. Equal ones have nothing left then, also inf and inf, whose
-    # difference is NaN; a quarter of both is taken where their sum could overflow.
-    scale = tl.where(big > 1.0, 0.25, 1.0).to(y.dtype)
-    a = small * scale
-    b = tl.where(big == 0, 1.0, big * scale)
-    turned = tl.where(small == big, height > 0, small > big * 0.55)
-    above = tl.where(small == big, a * 0.0, tl.where(turned, a - b, a))
-    above = tl.where(above == above, above, 0.0)
-    below = tl.where(small == big, b, tl.where(turned, a + b, b))
+def angle_of(y, x, part):
+    """The angle of the point (x, y), from -pi to pi, by the arc tangent of :func:`ratio_of`."""
+    steep = tl.abs(y) > tl.abs(x)
+    # Pi and its half are two numbers: what float32 and float64 have of them, and what is missing.
     if y.dtype == tl.float64:
-        part = _arc_tangent(above / below)
-        rest = 3.061616997868383e-17
+        angle = tl.where(steep, (6.123233995736766e-17 - part) + 1.5707963267948966, part)
+        turned = (1.2246467991473532e-16 - angle) + 3.141592653589793
+        angle = tl.where(x.to(tl.int64, bitcast=True) < 0, turned, angle)  # also -0, as IEEE 754 has it
+        sign = y.to(tl.uint64, bitcast=True) & 0x8000000000000000
+        found = (angle.to(tl.uint64, bitcast=True) | sign).to(tl.float64, bitcast=True)
     else:
-        part = _arc_tangent(tl.div_rn(above, below))
-        rest = -2.1855695031547384e-08
-    quarters = tl.where(turned, 1.0, 0.0).to(y.dtype)
-    quarters = tl.where(steep, 2.0 - quarters, quarters)
-    part = tl.where(steep, part * -1.0, part)
-    angle = quarters * 0.7853981633974483 + (quarters * rest + part)
-    if y.dtype == tl.float64:
-        left = x.to(tl.int64, bitcast=True) < 0  # also -0, as IEEE 754 has it
-        under = y.to(tl.int64, bitcast=True) < 0
-    else:
-        left = x.to(tl.int32, bitcast=True) < 0
-        under = y.to(tl.int32, bitcast=True) < 0
-    angle = tl.where(left, 3.141592653589793 - angle, angle)
-    angle = tl.where(x == x, tl.where(y == y, angle, y), x)
-    return tl.where(under, angle * -1.0, angle)
+        angle = tl.where(steep, (-4.371139006309477e-08 - part) + 1.5707963267948966, part)
+        turned = (-8.742278012618954e-08 - angle) + 3.141592653589793
+        angle = tl.where(x.to(tl.int32, bitcast=True) < 0, turned, angle)
+        sign = y.to(tl.uint32, bitcast=True) & 0x80000000
+        found = (angle.to(tl.uint32, bitcast=True) | sign).to(tl.float32, bitcast=True)
+    return found
 
 
 @triton.jit

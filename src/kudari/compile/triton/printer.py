@@ -65,7 +65,7 @@ from kudari.compile.triton.bits import (
     dither, drawn_bf16, random_bits, read_bfloat16, round_bfloat16, scale_of, shift_power, shift_root,
     stochastic_bf16, stochastic_f16, to_bf16, to_f16,
 )
-from kudari.compile.triton.functions import atan2, power, sign
+from kudari.compile.triton.functions import angle_of, fma, power, ratio_of, sign
 """
 
 
