@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := PIP_CONSTRAINT=constraints.txt $(PIP) install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-clients lint types house stubs findings bench-codecs bench-step bench-gpu bench-loop bench-digits bench-doctor bench-compile bench-tune clean
+.PHONY: help setup demo test test-clients lint types house stubs findings bench-step bench-gpu bench-loop bench-digits bench-doctor bench-compile bench-tune clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -70,12 +70,10 @@ findings: $(VENV)/test ## run every finding's scripts and write docs/findings.md
 bench-step: $(VENV)/bench ## time of a step of every optimizer against torch and others, as ratios
 	@$(BIN)/python benchmarks/bench_step.py
 	@$(BIN)/python benchmarks/bench_rules.py
+	@$(BIN)/python benchmarks/bench_codecs.py
 
 bench-gpu: $(VENV)/train ## time of a step on a CUDA device against torch, as ratios
 	@$(BIN)/python benchmarks/bench_gpu.py
-
-bench-codecs: $(VENV)/bench ## time of low-bit states, as ratios to float32 ones
-	@$(BIN)/python benchmarks/bench_codecs.py
 
 bench-loop: $(VENV)/train ## time of a training step against a plain loop, as ratios
 	@$(BIN)/python benchmarks/bench_loop.py
