@@ -82,14 +82,16 @@ def by_recipe(cell: Cell) -> dict[str, Any]:
     values = {choice.key: choice.value for choice in choices}
     lr, decay = float(values["optimizer.lr"]), float(values["optimizer.weight_decay"])
     extra = {"momentum": 0.9} if cell.optimizer == "momentum" else {}
+    muon = cell.optimizer == "muon"
+    extra |= {"adamw_lr_ratio": float(values["optimizer.adamw_lr_ratio"])} if muon else {}
     clip = None if values["clip_norm"] == "null" else float(values["clip_norm"])
     made = cell.task.model(cell.seed)  # names of its parameters decide what is decayed
 
     def make(params: Any) -> Any:
         ids = dict(zip((n for n, _ in made.named_parameters()), params, strict=True))
         groups = [
-            {"params": [ids[n] for n in g["param_names"]], "weight_decay": g["weight_decay"]}
-            for g in optim.groups(made, weight_decay=decay)
+            {**g, "params": [ids[n] for n in g["param_names"]]}
+            for g in optim.groups(made, weight_decay=decay, muon=muon)
         ]
         return optim.get(name)(groups, lr=lr, **extra)
 

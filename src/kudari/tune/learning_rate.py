@@ -12,7 +12,7 @@ from torch import nn
 
 from kudari.errors import ArgumentError
 from kudari.train.options import Options
-from kudari.tune.range_test import RangeTest, has_diverged, range_test, relative_move
+from kudari.tune.range_test import RangeTest, has_diverged, range_test, relative_moves
 from kudari.tune.trial import Trials, open_trials
 
 Confidence = Literal["high", "medium", "low", "none"]
@@ -157,24 +157,52 @@ def find_lr(trials: Trials, budget: float = 0.5) -> LrSuggestion:
             f"three short runs need {SHORTEST_RUN // 2}. Pass a larger budget, or train longer.",
         )
     begun = trials.spent
-    ignores = ignores_gradient_size(trials)
-    scan = range_test(trials, max(30, int(RANGE_SHARE * allowed)))
+    step = step_of(trials)
+    scan = range_test(trials, max(30, int(RANGE_SHARE * allowed)), step.moved)
     if not scan.rates or len(scan.rates) < 8:
         return _none(trials, "The loss was not finite from the first steps on, at any rate.", scan)
     probes, steps = _probe(trials, scan, allowed - (trials.spent - begun))
-    return _decide(trials, scan, probes, steps, ignores)
+    return _decide(trials, scan, probes, steps, step)
 
 
-def ignores_gradient_size(trials: Trials) -> float:
-    """How much the length of a step depends on the gradient's: 0 in proportion (SGD), 1 not at all (Adam).
+@dataclass(frozen=True)
+class StepShape:
+    """How an optimizer answers to a gradient, whatever its name.
 
-    The first step is taken twice, the second time with a tenth of the gradient. Clipping counts: SGD under a
-    clip that always bites takes steps of one length.
+    Attributes:
+        moved: length of a step, once it has seen the same gradient for long, as a share of the weights'.
+        ignores: how much that length depends on the gradient's: 0 in proportion (SGD), 1 not at all (Adam).
+            Clipping counts: SGD under a clip that always bites takes steps of one length.
+        memory: how steps grow under one and the same gradient: by ``memory**t`` from step to step. 0.9 for
+            SGD with momentum 0.9, 0 for SGD and for averages that are corrected or normalised.
     """
-    whole, tenth = relative_move(trials), relative_move(trials, 0.1)
-    if not (whole > 0 and tenth > 0 and math.isfinite(whole)):
-        return 1.0
-    return 1.0 - min(1.0, max(0.0, math.log10(whole / tenth)))
+
+    moved: float
+    ignores: float
+    memory: float
+
+    def reached(self, steps: int) -> float:
+        """Mean length of the steps of a run under one gradient, as a share of the length they end at.
+
+        Example:
+            >>> round(StepShape(0.1, 0.0, 0.9).reached(13), 2), StepShape(0.1, 1.0, 0.0).reached(13)
+            (0.48, 1.0)
+        """
+        b = self.memory
+        return 1.0 - b * (1.0 - b**steps) / (steps * (1.0 - b))
+
+
+def step_of(trials: Trials) -> StepShape:
+    """Measured on the first gradient: three steps with the whole of it, one with a tenth."""
+    whole, tenth = relative_moves(trials, count=3), relative_moves(trials, 0.1)[0]
+    first, moved = whole[0], whole[0]
+    if not (all(math.isfinite(m) and m > 0 for m in whole) and tenth > 0):
+        return StepShape(first, 1.0, 0.0)
+    memory, rise, more = 0.0, whole[1] - whole[0], whole[2] - whole[1]
+    if rise > 0.01 * first and more > 0:  # a geometric sum, whose rest is known from two of its terms
+        memory = min(0.99, more / rise)
+        moved = first + rise / (1.0 - memory)
+    return StepShape(moved, 1.0 - min(1.0, max(0.0, math.log10(first / tenth))), memory)
 
 
 def _between(pair: tuple[float, float], share: float) -> float:
@@ -190,14 +218,12 @@ def _probe(trials: Trials, scan: RangeTest, left: float) -> tuple[list[Probe], i
     steps = int(min(LONGEST_PROBE, max(SHORTEST_PROBE, steps)))
     end = trials.spent + left
     found: dict[int, Probe] = {}
-    wanted = [0, -1, 1]
+    wanted = [0, -1]
     while wanted and len(found) < 8 and trials.spent + steps * judging <= end + 1:
         place = wanted.pop(0)
         rate = scan.best * SPACING**place
         trace = trials.run(rate, steps, judge=max(2, steps // 3), stop=has_diverged)
         found[place] = Probe(rate, math.inf if trace.judged is None else trace.judged)
-        if not math.isfinite(found[place].loss):
-            wanted = [k for k in wanted if k < place]
         wanted = wanted or _further(found)
     return [found[k] for k in sorted(found)], steps
 
@@ -211,10 +237,11 @@ def _further(found: dict[int, Probe]) -> list[int]:
 
 
 def _decide(
-    trials: Trials, scan: RangeTest, probes: Sequence[Probe], steps: int, ignores: float
+    trials: Trials, scan: RangeTest, probes: Sequence[Probe], steps: int, step: StepShape
 ) -> LrSuggestion:
     finite = [p for p in probes if math.isfinite(p.loss)]
-    scale = (steps / trials.steps) ** _between(LENGTH_POWER, ignores)
+    scale = (steps / trials.steps) ** _between(LENGTH_POWER, step.ignores)
+    scale *= step.reached(steps) / step.reached(trials.steps)
     start = scan.smoothed[0]
     best = min(probes, key=lambda p: p.loss)
     drop = start - best.loss
@@ -225,7 +252,7 @@ def _decide(
             trials, f"{why} Look at data, labels and loss first: kudari doctor helps.", scan, probes, steps
         )
     peak, width = vertex(probes)
-    peak = min(peak, least_within(probes, best.loss + _between(SLACK, ignores) * drop))
+    peak = min(peak, least_within(probes, best.loss + _between(SLACK, step.ignores) * drop))
     at = peak * scale
     inside = probes[0].lr < best.lr < probes[-1].lr
     confidence: Confidence = "high" if inside and scan.diverged else "medium"
