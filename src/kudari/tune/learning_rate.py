@@ -218,12 +218,14 @@ def _probe(trials: Trials, scan: RangeTest, left: float) -> tuple[list[Probe], i
     steps = int(min(LONGEST_PROBE, max(SHORTEST_PROBE, steps)))
     end = trials.spent + left
     found: dict[int, Probe] = {}
-    wanted = [0, -1]
+    wanted = [0, -1, 1]
     while wanted and len(found) < 8 and trials.spent + steps * judging <= end + 1:
         place = wanted.pop(0)
         rate = scan.best * SPACING**place
         trace = trials.run(rate, steps, judge=max(2, steps // 3), stop=has_diverged)
         found[place] = Probe(rate, math.inf if trace.judged is None else trace.judged)
+        if not math.isfinite(found[place].loss):
+            wanted = [k for k in wanted if k < place]
         wanted = wanted or _further(found)
     return [found[k] for k in sorted(found)], steps
 
@@ -253,6 +255,8 @@ def _decide(
         )
     peak, width = vertex(probes)
     peak = min(peak, least_within(probes, best.loss + _between(SLACK, step.ignores) * drop))
+    if scan.diverged:  # what a short run just survives, a long one does not
+        peak = min(peak, scan.high)
     at = peak * scale
     inside = probes[0].lr < best.lr < probes[-1].lr
     confidence: Confidence = "high" if inside and scan.diverged else "medium"
