@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tune.cells import OPTIMIZERS, SEEDS, Cell, Store, available, grid, outcome, untrained
+from benchmarks.tune.cells import OPTIMIZERS, SEEDS, Cell, Store, grid, outcome, untrained
+from benchmarks.tune.held_out import HELD_OUT
 from benchmarks.tune.rivals import RIVALS
-from benchmarks.tune.tasks import TASKS
+from benchmarks.tune.tasks import TASKS as MADE_ON
 
 from kudari.tune import recipe
 from kudari.tune.learning_rate import find_lr
 
+TASKS = (*MADE_ON, *HELD_OUT)
 FOLDER = Path("runs/bench-tune")
 OURS, DEFAULT, RECIPE = "kudari tune.lr", "optimizer's default", "recipe alone"
 
@@ -77,7 +79,7 @@ def by_recipe(cell: Cell) -> dict[str, Any]:
         samples=len(x),
         optimizer=name,
         batch_size=cell.task.batch_size,
-        purpose="finetuning" if cell.task.name == "tuned" else "training",
+        purpose=cell.task.purpose,
     )
     values = {choice.key: choice.value for choice in choices}
     lr, decay = float(values["optimizer.lr"]), float(values["optimizer.weight_decay"])
@@ -166,14 +168,11 @@ def main() -> int:
     if args.fresh:
         shutil.rmtree(FOLDER, ignore_errors=True)
     store, results, started = Store(FOLDER / "grid.json"), [], time.perf_counter()
-    names = available()
-    for missing in sorted(set(OPTIMIZERS) - set(names)):
-        print(f"{missing} is not in this version and left out.")
     for task in TASKS:
         if args.tasks and task.name not in args.tasks:
             continue
         print(f"{task.name}: {task.about}", file=sys.stderr, flush=True)
-        for name in names:
+        for name in OPTIMIZERS:
             for seed in SEEDS:
                 results += measure(Cell(task, name, seed), store)
     frozen = [r for r in results if r.cell.task.frozen_on]

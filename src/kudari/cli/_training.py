@@ -230,7 +230,7 @@ def _loss(config: Config) -> Any:
 
 
 def _optimizer(config: Config, model: nn.Module) -> Callable[[Any], torch.optim.Optimizer]:
-    """Called once the model is on its device; decay stays off biases and norms, Muon off embeddings and head."""
+    """Called once the model is on its device; decay leaves biases and norms out, Muon embeddings and head."""
     from kudari import optim
 
     values = {k: v for k, v in config.optimizer.model_dump().items() if k != "name" and v is not None}
