@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import pydoc_data.topics
+from pathlib import Path
 
 import numpy as np
 import sklearn.datasets
@@ -106,8 +107,7 @@ def which_module() -> tuple[Pair, Pair]:
         spec = importlib.util.find_spec("_pydecimal" if name == "decimal" else name)
         assert spec is not None
         assert spec.origin is not None
-        with open(spec.origin, encoding="utf-8") as file:
-            parts.append(windows(file.read(), 500, 64))
+        parts.append(windows(Path(spec.origin).read_text("utf-8"), 500, 64))
     return split(np.concatenate(parts), np.repeat(np.arange(len(MODULES)), 500))
 
 
@@ -177,7 +177,7 @@ HELD_OUT = (
          seeded(lambda: models.mlp(10, [48], 1)), diabetes, "mse", 300, 32),
     Task("pixels", "regression: colour of a pixel from its place, MLP 40-64-64-3", False,
          seeded(lambda: models.mlp(40, [64, 64], 3)), pixels, "mse", 400, 64),
-    Task("patches", "regression: patches of photographs without their noise, CNN without normalisation", False,
+    Task("patches", "regression: patches of photographs without noise, CNN without normalisation", False,
          seeded(Denoiser), noisy_patches, "mse", 250, 16),
     Task("rows", "classification: digits row by row, LSTM", False,
          seeded(Rows), rows, "cross_entropy", 300, 32),

@@ -90,7 +90,7 @@ def first_rate(trials: Trials, decades: float, moved: float) -> float:
 
 
 def relative_moves(trials: Trials, loss_scale: float = 1.0, count: int = 1) -> list[float]:
-    """Lengths of the first steps, with one gradient, over the length of the weights; costs ``count`` steps."""
+    """Lengths of the first steps, with one gradient, over that of the weights; costs ``count`` steps."""
     weights = [p for p in trials.model.parameters() if p.requires_grad]
     weights = [p for p in weights if p.ndim >= 2] or weights
     found = []
