@@ -296,6 +296,7 @@ def test_no_suggestion_is_above_the_rate_at_which_the_range_test_diverged(high, 
         (optim.AdamW, {"lr": 1e-3}, 1, 0),
         (optim.Lion, {"lr": 1e-3}, 1, 0),
         (optim.Muon, {"lr": 1e-3}, 1, 0),
+        (optim.ADOPT, {"lr": 1e-3}, 1, 0.9),  # moves nothing at first; its average is not corrected
     ],
 )
 def test_how_an_optimizer_answers_to_a_gradient_is_measured(cls, values, ignores, memory):

@@ -195,8 +195,10 @@ class StepShape:
 def step_of(trials: Trials) -> StepShape:
     """Measured on the first gradient: three steps with the whole of it, one with a tenth."""
     whole, tenth = relative_moves(trials, count=3), relative_moves(trials, 0.1)[0]
+    if whole[0] == 0 and len(whole) > 1:  # ADOPT and SOAP only look at the first gradient
+        whole, tenth = relative_moves(trials, count=4)[1:], relative_moves(trials, 0.1, count=2)[-1]
     first, moved = whole[0], whole[0]
-    if not (all(math.isfinite(m) and m > 0 for m in whole) and tenth > 0):
+    if not (len(whole) == 3 and all(math.isfinite(m) and m > 0 for m in whole) and tenth > 0):
         return StepShape(first, 1.0, 0.0)
     memory, rise, more = 0.0, whole[1] - whole[0], whole[2] - whole[1]
     if rise > 0.01 * first and more > 0:  # a geometric sum, whose rest is known from two of its terms
