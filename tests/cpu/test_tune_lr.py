@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from kudari import optim, tune
 from kudari.errors import ArgumentError
 from kudari.train.options import Options
-from kudari.tune.learning_rate import Probe, StepShape, _decide, least_within, step_of, vertex
+from kudari.tune.learning_rate import Probe, _decide, least_within, vertex
 from kudari.tune.range_test import has_diverged, smooth
+from kudari.tune.step_shape import StepShape, step_of
 from kudari.tune.trial import open_trials
 from kudari.tune.untouched import untouched
 from tests.cpu.train_runs import network, points

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 
-import torch
-
 from kudari.tune.trial import Trials
 
 STEPS_PER_DECADE = 30
@@ -87,24 +85,6 @@ def first_rate(trials: Trials, decades: float, moved: float) -> float:
     if not (math.isfinite(moved) and moved > 0):
         return trials.lr * float(10.0**-decades)
     return trials.lr * LARGEST_MOVE * float(10.0**-decades) / moved
-
-
-def relative_moves(trials: Trials, loss_scale: float = 1.0, count: int = 1) -> list[float]:
-    """Lengths of the first steps, with one gradient, over that of the weights; costs ``count`` steps."""
-    weights = [p for p in trials.model.parameters() if p.requires_grad]
-    weights = [p for p in weights if p.ndim >= 2] or weights
-    found = []
-
-    def measure(before: list[torch.Tensor]) -> None:
-        with torch.no_grad():
-            moved = sum(
-                float((p - old).float().square().sum()) for p, old in zip(weights, before, strict=True)
-            )
-            size = sum(float(old.float().square().sum()) for old in before)
-        found.append(math.sqrt(moved / size) if size > 0 else 0.0)
-
-    trials.first_steps(measure, weights, loss_scale, count)
-    return found or [0.0]
 
 
 def has_diverged(losses: Sequence[float]) -> bool:
