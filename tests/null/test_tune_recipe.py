@@ -105,6 +105,13 @@ def test_every_rate_has_a_sentence_and_a_source_and_is_allowed_by_its_rule(optim
     assert problems == []
 
 
+@pytest.mark.parametrize("task", ["classification", "regression", "language"])
+def test_every_choice_has_a_sentence_and_a_source(task):
+    for choice in recipe(task, samples=5_000, parameters=10**6, kind="cnn", picture_side=32):
+        assert choice.why.endswith("."), choice.key
+        assert choice.source, choice.key
+
+
 def test_next_tokens_are_learned_by_cross_entropy_without_smoothing():
     found = chosen(task="language", kind="transformer")
     assert found["loss.name"].value == "cross_entropy"
