@@ -160,6 +160,17 @@ def details(results: list[Result]) -> None:
         print(f"| {task.name}{held} | " + " | ".join(cells) + " |")
 
 
+def by_confidence(results: list[Result]) -> None:
+    """Our regret by what the suggestion says of itself."""
+    print(f"\n| {OURS} says | cells | mean | worst | within 10 % |\n|---|---|---|---|---|")
+    for word in ("high", "medium", "low", "none"):
+        values = [r.regret for r in results if r.method == OURS and r.confidence == word]
+        if values:
+            within = sum(v <= 0.1 for v in values) / len(values)
+            mean, worst = statistics.fmean(values), max(values)
+            print(f"| {word} | {len(values)} | {mean:.1%} | {worst:.1%} | {within:.0%} |")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--fresh", action="store_true", help="measure everything again")
@@ -180,6 +191,7 @@ def main() -> int:
     for part, title in ((frozen, "Tasks the rule was made on"), (held, "Tasks held out"), (results, "All")):
         if part:
             table(part, title)
+            by_confidence(part)
     details(results)
     ours = [r for r in results if r.method == OURS]
     declined = sum(r.confidence == "none" for r in ours)

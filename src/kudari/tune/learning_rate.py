@@ -212,7 +212,11 @@ def _decide(
         why = "No short run got below the loss it began with"
         why = f"{why} ({start:.4g}): the loss does not react to training within {steps} steps."
         return _none(
-            trials, f"{why} Look at data, labels and loss first: kudari doctor helps.", scan, probes, steps
+            trials,
+            f"{why} If data, labels and loss are sound (ask kudari doctor), a larger budget may tell more.",
+            scan,
+            probes,
+            steps,
         )
     peak, width = vertex(probes)
     peak = min(peak, least_within(probes, best.loss + _between(SLACK, step.ignores) * drop))
