@@ -13,6 +13,7 @@ TARGET_STEPS = 1_500
 """Optimizer steps of a first run: an answer within seconds for small models, within minutes for pictures."""
 
 _DECIDED = "It was decided before the recipe was asked."
+_LOSSES = "Goodfellow, Bengio, Courville 2016, Deep Learning, sections 5.5 and 6.2.2"
 
 EPOCHS_AT_LEAST, EPOCHS_AT_MOST = 10, 60
 BATCH_AT_MOST = 64
@@ -106,9 +107,6 @@ def _augmentation(now: Situation) -> tuple[Choice, ...]:
             "Shorten, Khoshgoftaar 2019, A survey on Image Data Augmentation for Deep Learning, on flipping",
         ),
     )
-
-
-_LOSSES = "Goodfellow, Bengio, Courville 2016, Deep Learning, sections 5.5 and 6.2.2"
 
 
 def _loss(now: Situation) -> Choice:
