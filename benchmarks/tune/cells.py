@@ -43,11 +43,6 @@ OPTIMIZERS: dict[str, tuple[str, Any, int]] = {
 }
 
 
-def available() -> list[str]:
-    """Optimizers of the table that this version has."""
-    return [name for name, (rule, _, _) in OPTIMIZERS.items() if rule in optim.names()]
-
-
 class Store:
     """A JSON file of numbers, written after every measurement, so that a benchmark can be cut and go on."""
 

@@ -1,4 +1,4 @@
-"""Eight small real tasks: data that come with scikit-learn and Python, models that train in a second."""
+"""Eight tasks the rule was made on: data of scikit-learn and Python, models that train in a second."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import sklearn.datasets
@@ -32,6 +32,7 @@ class Task:
         data: training and held-out pairs.
         loss: for ``fit``.
         steps, batch_size: of a run.
+        purpose: for the recipe.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Task:
     loss: Any = "cross_entropy"
     steps: int = 300
     batch_size: int = 32
+    purpose: Literal["training", "finetuning"] = "training"
 
 
 def split(x: np.ndarray, y: np.ndarray) -> tuple[Pair, Pair]:
@@ -204,12 +206,12 @@ TASKS = (
          seeded(Transformer), text, next_character, 300, 8),
     Task("wine", "13 unnormalised columns, MLP 13-32-32-3", True,
          seeded(lambda: models.mlp(13, [32, 32], 3)), functools.partial(raw, "wine"), batch_size=16),
-    Task("pictures", "classification: digits, residual CNN with batch norm", False,
+    Task("pictures", "classification: digits, residual CNN with batch norm", True,
          seeded(lambda: models.cnn(1, 10, width=4, depth=2)), digits_pictures, "cross_entropy", 200),
-    Task("tuned", "fine-tuning: body pre-trained on digits 0 to 4, then 5 to 9", False,
-         fine_tuned, new_digits),
-    Task("cancer", "30 unnormalised columns, tanh MLP 30-32-2", False,
+    Task("tuned", "fine-tuning: body pre-trained on digits 0 to 4, then 5 to 9", True,
+         fine_tuned, new_digits, purpose="finetuning"),
+    Task("cancer", "30 unnormalised columns, tanh MLP 30-32-2", True,
          seeded(lambda: models.mlp(30, [32], 2, activation="tanh")), functools.partial(raw, "breast_cancer")),
-    Task("recurrent", "characters of Python's library, GRU", False,
+    Task("recurrent", "characters of Python's library, GRU", True,
          seeded(Recurrent), text, next_character, 300, 8),
 )  # fmt: skip

@@ -247,3 +247,23 @@ def test_lazy_model_is_trained(tmp_path):
     model = nn.Sequential(nn.LazyLinear(CLASSES))
     run = quiet_fit(model, points(), steps=2, out=tmp_path / "run")
     assert tuple(run.model[0].weight.shape) == (CLASSES, FEATURES)
+
+
+def test_muon_by_name_leaves_embedding_head_and_vectors_to_adamw():
+    from kudari.train.update import build_optimizer
+
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.letters, self.body, self.head = nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(self.body(self.letters(x)))
+
+    model = Reader()
+    routed = {
+        id(p): group["use_muon"]
+        for group in build_optimizer("muon", model, 0.01, 0.1).param_groups
+        for p in group["params"]
+    }
+    assert {name for name, p in model.named_parameters() if routed[id(p)]} == {"body.weight"}

@@ -3,6 +3,7 @@
 import copy
 import math
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from kudari import optim, tune
 from kudari.errors import ArgumentError
-from kudari.tune.learning_rate import Probe, least_within, vertex
+from kudari.train.options import Options
+from kudari.tune.learning_rate import Probe, _decide, least_within, vertex
 from kudari.tune.range_test import has_diverged, smooth
+from kudari.tune.step_shape import StepShape, step_of
+from kudari.tune.trial import open_trials
 from kudari.tune.untouched import untouched
 from tests.cpu.train_runs import network, points
 
@@ -86,6 +90,7 @@ def used(cls, model, **values):
         (optim.Lion, {"lr": 1e-3}),
         (optim.LAMB, {"lr": 1e-3}),
         (optim.ScheduleFreeAdamW, {"lr": 1e-3}),
+        (optim.Muon, {"lr": 1e-2}),
         (torch.optim.AdamW, {"lr": 1e-3}),
         (torch.optim.Adagrad, {"lr": 1e-2}),
         (torch.optim.AdamW, {"lr": torch.tensor(1e-3)}),
@@ -147,7 +152,7 @@ def test_what_the_block_moves_to_another_tensor_comes_back():
 
 
 def test_the_cost_is_at_most_half_a_run():
-    for optimizer in ("adamw", "sgd"):
+    for optimizer in ("adamw", "sgd", "muon"):
         found = tune.lr(network(), "cross_entropy", points(200), optimizer, **SHORTEST)
         assert found.spent <= 0.5 * found.steps + 1  # the last judging may end in the middle of a step
 
@@ -267,16 +272,51 @@ def test_a_scheduler_that_cannot_be_shortened_is_refused():
 
 @pytest.mark.parametrize(("reached", "confidence"), [(0.5, "high"), (1.9, "low")])
 def test_short_runs_that_learn_little_are_worth_little(reached, confidence):
-    from types import SimpleNamespace
-
-    from kudari.tune.learning_rate import _decide
-
     trials = SimpleNamespace(steps=300, lr=1e-3, spent=150.0)
     scan = SimpleNamespace(smoothed=(2.3,), noise=0.01, diverged=True, high=1.0)
     probes = [Probe(1e-3, 2.2), Probe(1e-2, reached), Probe(1e-1, 2.1)]
-    found = _decide(trials, scan, probes, 20, 1.0)
+    found = _decide(trials, scan, probes, 20, StepShape(0.01, 1.0, 0.0))
     assert found.confidence == confidence
     assert ("larger budget" in found.why) == (confidence == "low")
+
+
+@pytest.mark.parametrize(("high", "highest"), [(3e-2, 3e-2), (9.0, 0.1)])
+def test_no_suggestion_is_above_the_rate_at_which_the_range_test_diverged(high, highest):
+    trials = SimpleNamespace(steps=20, lr=1e-3, spent=10.0)  # as long as the short runs: nothing is scaled
+    scan = SimpleNamespace(smoothed=(2.3,), noise=0.01, diverged=True, high=high)
+    probes = [Probe(1e-3, 2.2), Probe(1e-2, 1.5), Probe(1e-1, 0.5)]
+    assert _decide(trials, scan, probes, 20, StepShape(0.01, 0.0, 0.0)).lr == pytest.approx(highest)
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "ignores", "memory"),
+    [
+        (optim.SGD, {"lr": 0.1}, 0, 0),
+        (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}, 0, 0.9),
+        (optim.SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True}, 0, 0.8),
+        (optim.AdamW, {"lr": 1e-3}, 1, 0),
+        (optim.Lion, {"lr": 1e-3}, 1, 0),
+        (optim.Muon, {"lr": 1e-3}, 1, 0),
+        (optim.ADOPT, {"lr": 1e-3}, 1, 0.9),  # moves nothing at first; its average is not corrected
+    ],
+)
+def test_how_an_optimizer_answers_to_a_gradient_is_measured(cls, values, ignores, memory):
+    model = network()
+    optimizer = cls(model.parameters(), **{"weight_decay": 0.0, **values})
+    with open_trials(
+        model, points(64), None, Options(loss="cross_entropy", optimizer=optimizer, steps=100)
+    ) as t:
+        step = step_of(t)
+    assert step.ignores == pytest.approx(ignores, abs=0.02)  # epsilons beside gradients of 1e-2
+    assert step.memory == pytest.approx(memory, abs=1e-3)
+    assert step.reached(10**6) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_short_run_under_momentum_goes_less_far_than_a_long_one():
+    fewer, more = StepShape(0.1, 0.0, 0.9).reached(5), StepShape(0.1, 0.0, 0.9).reached(50)
+    by_hand = [sum(0.9**i for i in range(t)) * 0.1 for t in range(1, 6)]  # of the length steps end at
+    assert fewer == pytest.approx(sum(by_hand) / 5)
+    assert fewer < more < 1
 
 
 def test_noise_alone_is_no_divergence_and_a_lost_gain_is():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -229,16 +230,19 @@ def _loss(config: Config) -> Any:
 
 
 def _optimizer(config: Config, model: nn.Module) -> Callable[[Any], torch.optim.Optimizer]:
-    """Called once the model is on its device; keeps weight decay off biases and norms."""
+    """Called once the model is on its device; decay leaves biases and norms out, Muon embeddings and head."""
     from kudari import optim
 
     values = {k: v for k, v in config.optimizer.model_dump().items() if k != "name" and v is not None}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     decay = values.pop("weight_decay", None)
     cls = optim.get(str(config.optimizer.name))
+    muon = "use_muon" in inspect.signature(cls).parameters
 
     def make(parameters: Any) -> torch.optim.Optimizer:
-        return cls(parameters if decay is None else optim.groups(model, weight_decay=decay), **values)
+        if decay is None:
+            return cls(parameters, **values)
+        return cls(optim.groups(model, weight_decay=decay, muon=muon), **values)
 
     return make
 

@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "show",
         help="draw a schedule",
         description="Draw a schedule in the terminal, and as SVG.",
-        epilog="""example: kudari schedule show "warmup('2%%') >> cosine(floor=0.1)" --steps 10000""",
+        epilog="""example: kudari schedule show "warmup('2%') >> cosine(floor=0.1)" --steps 10000""",
     )
     show.add_argument("text", metavar="SCHEDULE", help="a name, or calls joined by >> and *")
     show.add_argument("--steps", type=int, metavar="N", help="optimizer steps of the run (default 1000)")

@@ -32,6 +32,8 @@ def build_optimizer(
         lr: peak learning rate; None takes the optimizer's default.
         weight_decay: for names, kept off biases and norm parameters; None takes the optimizer's default.
 
+    By name, Muon is given the matrices of hidden layers; embeddings, head and vectors take AdamW's step.
+
     Raises:
         ArgumentError: where the model has nothing to train, the optimizer trains another model, or ``lr`` or
             ``weight_decay`` would have no effect.
@@ -65,7 +67,7 @@ def _by_name(name: str, model: nn.Module, given: Mapping[str, float]) -> Optimiz
     if "weight_decay" not in known:
         return _made(cls, [(n, p) for n, p in model.named_parameters() if p.requires_grad], given)
     decay = given.get("weight_decay", known["weight_decay"].default)
-    return _made(cls, optim.groups(model, weight_decay=decay), given)
+    return _made(cls, optim.groups(model, weight_decay=decay, muon="use_muon" in known), given)
 
 
 def _made(cls: Any, params: Any, given: Mapping[str, float]) -> Optimizer:

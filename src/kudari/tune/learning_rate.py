@@ -12,7 +12,8 @@ from torch import nn
 
 from kudari.errors import ArgumentError
 from kudari.train.options import Options
-from kudari.tune.range_test import RangeTest, has_diverged, range_test, relative_move
+from kudari.tune.range_test import RangeTest, has_diverged, range_test
+from kudari.tune.step_shape import StepShape, step_of
 from kudari.tune.trial import Trials, open_trials
 
 Confidence = Literal["high", "medium", "low", "none"]
@@ -157,24 +158,12 @@ def find_lr(trials: Trials, budget: float = 0.5) -> LrSuggestion:
             f"three short runs need {SHORTEST_RUN // 2}. Pass a larger budget, or train longer.",
         )
     begun = trials.spent
-    ignores = ignores_gradient_size(trials)
-    scan = range_test(trials, max(30, int(RANGE_SHARE * allowed)))
+    step = step_of(trials)
+    scan = range_test(trials, max(30, int(RANGE_SHARE * allowed)), step.moved)
     if not scan.rates or len(scan.rates) < 8:
         return _none(trials, "The loss was not finite from the first steps on, at any rate.", scan)
     probes, steps = _probe(trials, scan, allowed - (trials.spent - begun))
-    return _decide(trials, scan, probes, steps, ignores)
-
-
-def ignores_gradient_size(trials: Trials) -> float:
-    """How much the length of a step depends on the gradient's: 0 in proportion (SGD), 1 not at all (Adam).
-
-    The first step is taken twice, the second time with a tenth of the gradient. Clipping counts: SGD under a
-    clip that always bites takes steps of one length.
-    """
-    whole, tenth = relative_move(trials), relative_move(trials, 0.1)
-    if not (whole > 0 and tenth > 0 and math.isfinite(whole)):
-        return 1.0
-    return 1.0 - min(1.0, max(0.0, math.log10(whole / tenth)))
+    return _decide(trials, scan, probes, steps, step)
 
 
 def _between(pair: tuple[float, float], share: float) -> float:
@@ -211,10 +200,11 @@ def _further(found: dict[int, Probe]) -> list[int]:
 
 
 def _decide(
-    trials: Trials, scan: RangeTest, probes: Sequence[Probe], steps: int, ignores: float
+    trials: Trials, scan: RangeTest, probes: Sequence[Probe], steps: int, step: StepShape
 ) -> LrSuggestion:
     finite = [p for p in probes if math.isfinite(p.loss)]
-    scale = (steps / trials.steps) ** _between(LENGTH_POWER, ignores)
+    scale = (steps / trials.steps) ** _between(LENGTH_POWER, step.ignores)
+    scale *= step.reached(steps) / step.reached(trials.steps)
     start = scan.smoothed[0]
     best = min(probes, key=lambda p: p.loss)
     drop = start - best.loss
@@ -222,10 +212,16 @@ def _decide(
         why = "No short run got below the loss it began with"
         why = f"{why} ({start:.4g}): the loss does not react to training within {steps} steps."
         return _none(
-            trials, f"{why} Look at data, labels and loss first: kudari doctor helps.", scan, probes, steps
+            trials,
+            f"{why} If data, labels and loss are sound (ask kudari doctor), a larger budget may tell more.",
+            scan,
+            probes,
+            steps,
         )
     peak, width = vertex(probes)
-    peak = min(peak, least_within(probes, best.loss + _between(SLACK, ignores) * drop))
+    peak = min(peak, least_within(probes, best.loss + _between(SLACK, step.ignores) * drop))
+    if scan.diverged:  # what a short run just survives, a long one does not
+        peak = min(peak, scan.high)
     at = peak * scale
     inside = probes[0].lr < best.lr < probes[-1].lr
     confidence: Confidence = "high" if inside and scan.diverged else "medium"

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 
-import torch
-
 from kudari.tune.trial import Trials
 
 STEPS_PER_DECADE = 30
@@ -56,19 +54,20 @@ class RangeTest:
     noise: float
 
 
-def range_test(trials: Trials, most_steps: int) -> RangeTest:
+def range_test(trials: Trials, most_steps: int, moved: float) -> RangeTest:
     """Scan upwards until training diverges.
 
     Args:
         trials: of the user's run.
         most_steps: to spend, 30 or more.
+        moved: length of a step at the optimizer's own rate, as a share of the weights'.
 
     Returns:
         The :class:`RangeTest`; every loss in it is finite.
     """
     decades = min(WIDEST, most_steps / STEPS_PER_DECADE)
     per_decade = max(STEPS_PER_DECADE, min(50, int(most_steps / WIDEST)))
-    start = first_rate(trials, decades)
+    start = first_rate(trials, decades, moved)
     limit = min(most_steps, math.ceil(per_decade * (WIDEST + 1.5)))
     trace = trials.run(start, limit, factor=lambda step: 10.0 ** (step / per_decade), stop=has_diverged)
     losses = [value for value in trace.losses if math.isfinite(value)]
@@ -77,34 +76,15 @@ def range_test(trials: Trials, most_steps: int) -> RangeTest:
     return _read(rates, losses, diverged)
 
 
-def first_rate(trials: Trials, decades: float) -> float:
-    """The rate whose first step moves the weights by 10**-decades of their own size; costs one step.
+def first_rate(trials: Trials, decades: float, moved: float) -> float:
+    """The rate whose steps move the weights by 10**-decades of their own size, once averages are filled.
 
     What a rate means differs by a factor of thousands between optimizers, and, for plain gradient steps, with
     the scale of loss and data. How far the weights move does not.
     """
-    moved = relative_move(trials)
     if not (math.isfinite(moved) and moved > 0):
         return trials.lr * float(10.0**-decades)
     return trials.lr * LARGEST_MOVE * float(10.0**-decades) / moved
-
-
-def relative_move(trials: Trials, loss_scale: float = 1.0) -> float:
-    """Length of the first step at the optimizer's own rate, over the length of the weights."""
-    weights = [p for p in trials.model.parameters() if p.requires_grad]
-    weights = [p for p in weights if p.ndim >= 2] or weights
-    found = [0.0]
-
-    def measure(before: list[torch.Tensor]) -> None:
-        with torch.no_grad():
-            moved = sum(
-                float((p - old).float().square().sum()) for p, old in zip(weights, before, strict=True)
-            )
-            size = sum(float(old.float().square().sum()) for old in before)
-        found[0] = math.sqrt(moved / size) if size > 0 else 0.0
-
-    trials.first_step(measure, weights, loss_scale)
-    return found[0]
 
 
 def has_diverged(losses: Sequence[float]) -> bool:

@@ -63,6 +63,10 @@ class Start:
 
 _MOMENTUM = {"momentum": ("0.9", "Averages the gradient over about ten steps.")}
 
+_ADAM_BESIDE_MUON = {
+    "adamw_lr_ratio": ("0.15", "Embeddings, head and vectors take AdamW's step, and with it AdamW's rate.")
+}
+
 STARTS: Mapping[str, Start] = {
     "adamw": Start(3e-3, 1e-3, 0.05, ADAM),
     "adam": Start(3e-3, 1e-3, 0.0, ADAM),
@@ -86,6 +90,7 @@ STARTS: Mapping[str, Start] = {
         0.1,
         "Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks",
         of_adamw=None,
+        more=_ADAM_BESIDE_MUON,
     ),
     "schedulefreeadamw": Start(
         5e-3, 2.5e-3, 0.05, "Defazio et al. 2024, The Road Less Scheduled, section 4", of_adamw=2.0

@@ -108,18 +108,20 @@ class Trials:
         finally:
             self._start.restore()
 
-    def first_step(
+    def first_steps(
         self,
         measure: Callable[[list[torch.Tensor]], None],
         weights: list[nn.Parameter],
         loss_scale: float = 1.0,
+        count: int = 1,
     ) -> None:
-        """Take one step at the optimizer's own rate and call ``measure(weights as they were)``.
+        """Step ``count`` times at the optimizer's own rate with the first gradient, always from the start.
 
         Args:
-            measure: called after the step.
-            weights: which parameters to remember.
+            measure: called after each step with the weights as they were.
+            weights: which parameters to remember, and to put back after each step.
             loss_scale: the loss, and with it the gradient, is multiplied by this.
+            count: steps, 1 or more.
         """
         whole = self.loss
         compute = whole.compute
@@ -128,6 +130,13 @@ class Trials:
 
         def at(step: int) -> bool:
             measure(before)
+            for _ in range(count - 1):
+                with torch.no_grad():
+                    for p, old in zip(weights, before, strict=True):
+                        p.copy_(old)
+                self.optimizer.step()
+                self.spent += 1
+                measure(before)
             return True
 
         def factor(step: int) -> float:  # asked right before the weights change
