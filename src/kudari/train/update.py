@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from kudari import optim, schedules
 from kudari.errors import ArgumentError, UnsupportedError
+from kudari.optim.hypers import COMMON
 from kudari.record import Decayed
 
 OptimizerSpec = str | Optimizer | Callable[[Any], Optimizer]
@@ -98,7 +99,12 @@ def _check_optimizer(optimizer: Any, params: list[nn.Parameter]) -> None:
 
 def describe_optimizer(optimizer: Optimizer) -> str:
     """Return one line, such as ``AdamW(lr=0.001, betas=(0.9, 0.999), weight_decay=0.01)``."""
-    named = {k: v for k, v in optimizer.defaults.items() if v is not None and v is not False and v != 0}
+    usual = COMMON if isinstance(optimizer, optim.RuleOptimizer) else {}
+    named = {
+        k: v
+        for k, v in optimizer.defaults.items()
+        if v is not None and v is not False and v != 0 and not (k in usual and v == usual[k])
+    }
     return f"{type(optimizer).__name__}({', '.join(f'{k}={_plain(v)}' for k, v in named.items())})"
 
 
