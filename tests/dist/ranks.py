@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-MODULES = ("tests.dist.claims_parts", "tests.dist.claims_models", "tests.dist.claims_checkpoints")
+MODULES = tuple(f"tests.dist.claims_{name}" for name in ("parts", "models", "checkpoints", "doctor"))
 # Seconds until a rank that waits for another one gives up. A claim takes a fraction of one.
 PATIENCE = 40
 CLAIMS: dict[str, tuple[int, Callable]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     seen = visit(
         args.script, args.arguments, every=args.every, ignore=args.ignore, stop_on=args.stop_on, static=static
     )
+    if os.environ.get("RANK", "0") != "0":
+        return seen.status  # under torchrun every rank is watched and the first one reports
     if "json" in outputs:
         write_json(seen.diagnoses, outputs["json"])
     if "html" in outputs:

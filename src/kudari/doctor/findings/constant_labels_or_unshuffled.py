@@ -35,7 +35,7 @@ def judge(run: RunFacts) -> Verdict:
         if len(classes) >= 2 and single * 2 >= len(batches):
             message = f"{single} of {len(batches)} batches hold one class only: the data are sorted"
             fix = "DataLoader(dataset, batch_size, shuffle=True)"
-        elif len(classes) == 1 and samples >= MIN_SAMPLES:
+        elif len(classes) == 1 and samples >= MIN_SAMPLES and s.class_layer:
             message = f"all {samples} labels looked at are class {next(iter(classes))}"
             fix = "look at how labels are read and indexed; shuffle the data: DataLoader(..., shuffle=True)"
         else:

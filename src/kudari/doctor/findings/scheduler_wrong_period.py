@@ -76,7 +76,7 @@ def _dies_early(s: SchedulerRecord) -> tuple[str, str] | None:
 def _swings(s: SchedulerRecord, run: RunFacts) -> tuple[str, str] | None:
     if s.kind != "CosineAnnealingLR" or not s.horizon or s.steps < PER_BATCH_SHARE * len(s.rates.values):
         return None
-    epochs = max((r.epochs for r in run.data.loaders.values()), default=0) or run.data.epochs_by_rows()
+    epochs = max((r.epochs for r in run.data.loaders.values()), default=0) or run.data.rows.epochs()
     near = epochs and 0.5 <= s.horizon / epochs <= 2
     if s.steps < 4 * s.horizon or not near:
         return None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
-from kudari.doctor.judging import place
+from kudari.doctor.judging import median, place
 
 if TYPE_CHECKING:
+    from kudari.doctor.track.calls import EvalPass
+    from kudari.doctor.track.rows import RowBook
     from kudari.doctor.track.run import RunFacts
 
 
@@ -15,17 +19,21 @@ MIN_ROWS = 10
 LOW, HIGH = 0.05, 0.98
 MIN_PASSES = 2
 SUBSET = 0.9
+NATURAL = 0.01
 
 
 def judge(run: RunFacts) -> Verdict:
     """Share of the rows of every eval pass that were seen in training."""
     found, looked = [], False
     for root in run.trained_roots():
-        seen = run.data.rows.get(root.key)
+        book = run.data.rows.books.get(root.key)
         passes = [p for p in root.passes if p.rows_hashed >= MIN_ROWS and not p.feeds_training]
-        if not seen or not passes or len(seen) < MIN_ROWS:
+        passes = [p for p in passes if p.rows > p.calls]  # one row at a time is a rollout
+        if book is None or not passes or len(book.seen) < MIN_ROWS:
             continue
-        looked = True
+        if is_drawn_anew(passes) or (book.discrete and repeats_by_nature(book, passes)):
+            continue
+        looked, seen = True, book.seen
         # What training draws later counts too: a set may be part of the training data from the start. But
         # rows that are trained on only after they were judged by (online learning) are no overlap.
         then = [p.rows_seen / p.rows_hashed for p in passes]
@@ -70,6 +78,23 @@ def judge(run: RunFacts) -> Verdict:
     return found if looked else Skipped("no model was trained and evaluated on rows that can be compared")
 
 
+def is_drawn_anew(passes: Sequence[EvalPass]) -> bool:
+    """True for passes at every step, each over other rows: a part of the step, as with a replay buffer."""
+    gaps = [b.tick - a.tick for a, b in pairwise(passes)]
+    return bool(gaps) and median(gaps) <= 1 and not _same_set(passes)
+
+
+def repeats_by_nature(book: RowBook, passes: Sequence[EvalPass]) -> bool:
+    """True where rows of whole numbers come twice without being one row of one set."""
+    if book.repeated >= LOW * book.hashed or not _same_set(passes):
+        return True
+    return not book.closed and book.hashed - len(book.seen) > NATURAL * book.hashed
+
+
+def _same_set(passes: Sequence[EvalPass]) -> bool:
+    return all(2 * len(a.row_keys & b.row_keys) >= len(a.row_keys | b.row_keys) for a, b in pairwise(passes))
+
+
 _RUN = """\
 import torch
 from torch import nn
@@ -98,7 +123,7 @@ ILLNESS = Illness(
         "a set smaller than the training set, while no other evaluation is disjoint from it.",
         hurts="The score measures memory: it rises while the model gets worse on new data.",
         fix="split once, before the loop, and index both sides from that split",
-        unless="an accuracy on part of the training data is what is reported",
+        unless="an accuracy on part of the training data is what is reported, or few different rows exist",
     ),
     judge=judge,
     runs=Runs(

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
-from kudari.doctor.observe.graph import saved, walk
+from kudari.doctor.observe.graph import local_part, saved, walk
 
 _HALF = (torch.float16,)
 
 
 def _bad(tensor: Any) -> bool:
+    tensor = local_part(tensor)
     return (
         isinstance(tensor, torch.Tensor)
         and tensor.is_floating_point()
@@ -20,7 +21,7 @@ def _bad(tensor: Any) -> bool:
 
 
 def _has_zero(tensor: Any) -> bool:
-    return isinstance(tensor, torch.Tensor) and bool((tensor == 0).any())
+    return isinstance(tensor, torch.Tensor) and bool((local_part(tensor) == 0).any())
 
 
 def autopsy(loss: Any) -> dict[str, Any]:

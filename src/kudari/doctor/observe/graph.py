@@ -88,6 +88,14 @@ def saved(node: Any, name: str) -> Any:
         return None
 
 
+def local_part(tensor: Any) -> Any:
+    """This rank's part of a sharded tensor, and any other tensor as it is.
+
+    A sum or a norm of a DTensor waits for the other ranks, which need not be asking for it.
+    """
+    return getattr(tensor, "_local_tensor", tensor)
+
+
 def loss_tail(node: Any, depth: int = 4) -> tuple[bool | None, float]:
     """How a scalar loss was reduced: (mean or sum or unknown, constant factors multiplied in)."""
     factor = 1.0

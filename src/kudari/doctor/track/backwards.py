@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from kudari.doctor.observe.graph import loss_tail, walk
+from kudari.doctor.observe.graph import local_part, loss_tail, walk
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.places import Site
 from kudari.doctor.track.counting import Hits, Series
@@ -117,7 +117,7 @@ class BackwardTracker:
         if loss.numel() != 1 or not (on_host or self.stream.sampled):
             return False
         self.stream.quiet += 1
-        value = float(loss.detach())
+        value = float(local_part(loss.detach()))
         self.stream.quiet -= 1
         event.value = value
         record.losses.add(self.stream.tick, value)

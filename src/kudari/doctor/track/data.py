@@ -16,12 +16,8 @@ from kudari.doctor.places import Site
 from kudari.doctor.track.calls import Call, Root
 from kudari.doctor.track.probes import probe_root, token_ids
 from kudari.doctor.track.roots import RootTracker
+from kudari.doctor.track.rows import RowTracker
 
-MAX_ROWS = 200_000
-MAX_COLUMNS = 256
-# Training rows are hashed until this many calls in a row bring no new one.
-QUIET_CALLS = 12
-MAX_HASHED_CALLS = 4000
 PROBE_AT_CALL = 3
 MOST_ROWS = 0.7
 
@@ -50,11 +46,7 @@ class DataTracker:
 
     def __init__(self, stream: Stream, roots: RootTracker) -> None:
         self.stream, self.roots = stream, roots
-        self.rows: dict[int, set[int]] = {}
-        self.fresh_calls: dict[int, int] = {}
-        self.hashed_calls: dict[int, int] = {}
-        self.rows_given: dict[int, int] = {}
-        self.constants: dict[int, Any] = {}
+        self.rows = RowTracker(stream)
         self.loaders: dict[int, LoaderRecord] = {}
         self.samplers: dict[int, SamplerRecord] = {}
         self.private: dict[str, dict[str, Any]] = {}
@@ -62,11 +54,10 @@ class DataTracker:
         self.iterators: dict[int, tuple[LoaderRecord, float]] = {}
         self.loaded: list[dict[str, Any]] = []
         self.probing = True
-        self.last_rows: set[int] = set()
         self.recent_outputs: dict[int, tuple[Root, int, weakref.ref[Any]]] = {}
         roots.watchers.append(self.called)
 
-    # -- rows -------------------------------------------------------------------------------------
+    # -- calls ------------------------------------------------------------------------------------
 
     def called(self, call: Call, args: Any, kwargs: dict[str, Any], result: Any) -> None:
         """A root call returned."""
@@ -90,7 +81,7 @@ class DataTracker:
             self._note_ids(root, args, kwargs)
             if self.probing and root.grad_calls == PROBE_AT_CALL and root.training_calls:
                 self._probe(root, args, kwargs)
-        self._overlap(call, root, x)
+        self.rows.called(call, root, x)
 
     def _note_ids(self, root: Root, args: Any, kwargs: dict[str, Any]) -> None:
         root.kept = token_ids(args, kwargs)
@@ -114,60 +105,6 @@ class DataTracker:
                 probe_root(root, module, args, kwargs)
             finally:
                 self.stream.quiet -= 1
-
-    def epochs_by_rows(self) -> int:
-        """How often the training rows were gone through where no loader says it; 0 where nobody knows."""
-        return max(
-            (round(n / len(self.rows[k])) for k, n in self.rows_given.items() if self.rows.get(k)), default=0
-        )
-
-    def _overlap(self, call: Call, root: Root, x: Any) -> None:
-        if call.grad and call.training and x.dim() > 1:
-            self.rows_given[root.key] = self.rows_given.get(root.key, 0) + x.shape[0]
-        if x.device.type != "cpu" or x.dim() < 2 or x.numel() == 0 or x.shape[0] * x[0].numel() < 2:
-            return
-        key = root.key
-        if call.grad and call.training:
-            if (
-                self.fresh_calls.get(key, 0) >= QUIET_CALLS
-                or self.hashed_calls.get(key, 0) > MAX_HASHED_CALLS
-            ):
-                return
-            seen = self.rows.setdefault(key, set())
-            if len(seen) > MAX_ROWS:
-                return
-            before = len(seen)
-            self.last_rows = set(self._hash(x))
-            seen.update(self.last_rows)
-            self.hashed_calls[key] = self.hashed_calls.get(key, 0) + 1
-            self.fresh_calls[key] = 0 if len(seen) > before else self.fresh_calls.get(key, 0) + 1
-        elif not call.grad and root.current is not None and len(root.passes) < 10 and key in self.rows:
-            current = root.current
-            hashes = self._hash(x)
-            if self.last_rows.issuperset(hashes):
-                return  # the batch that was just trained on: a training score
-            current.rows_hashed += len(hashes)
-            current.rows_seen += sum(h in self.rows[key] for h in hashes)
-            current.row_keys.update(hashes if len(current.row_keys) < MAX_ROWS else ())
-
-    def _hash(self, x: Any) -> list[int]:
-        self.stream.quiet += 1
-        try:
-            flat = x.detach().reshape(x.shape[0], -1)
-            if flat.shape[1] > MAX_COLUMNS:
-                flat = flat[:, :: flat.shape[1] // MAX_COLUMNS]
-            if flat.is_floating_point():
-                flat = flat.float().contiguous().view(torch.int32)
-            width = flat.shape[1]
-            constants = self.constants.get(width)
-            if constants is None:
-                generator = random.Random(width)  # noqa: S311 - a hash, private so the script's stream is untouched
-                constants = torch.tensor([generator.getrandbits(40) | 1 for _ in range(width)])
-                self.constants[width] = constants
-            hashes: list[int] = (flat.long() * constants).sum(1).tolist()
-            return hashes
-        finally:
-            self.stream.quiet -= 1
 
     # -- loaders ----------------------------------------------------------------------------------
 

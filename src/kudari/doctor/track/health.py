@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kudari.doctor.observe.autopsy import autopsy
-from kudari.doctor.observe.graph import VIEWS, Graph, saved
+from kudari.doctor.observe.graph import VIEWS, Graph, local_part, saved
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.track.backwards import Backward, BackwardSite
 from kudari.doctor.track.counting import Hits, Series
@@ -72,12 +72,12 @@ class HealthTracker:
             grad = p.grad
             if grad is not None and not grad.is_sparse and (p.numel() <= 4096 or self.stream.sampled):
                 on_host = grad.device.type == "cpu"
-                if (on_host or self.stream.sampled) and not math.isfinite(float(grad.sum())):
+                if (on_host or self.stream.sampled) and not math.isfinite(float(local_part(grad).sum())):
                     self.bad_gradient.setdefault(record.key, Hits()).hit(record.steps)
                 break
 
     def _measure_gradients(self, record: OptimizerRecord) -> None:
-        held = [(p, g) for p in record.params if (g := p.grad) is not None and not g.is_sparse]
+        held = [(p, local_part(g)) for p in record.params if (g := p.grad) is not None and not g.is_sparse]
         if not held or len({g.device for _, g in held}) > 1:
             return
         norms = torch.stack([n.float() for n in torch._foreach_norm([g for _, g in held])])
@@ -102,7 +102,7 @@ class HealthTracker:
             if len(kept) == MAX_MATRICES:
                 break
         if kept:
-            copies = [p.detach().clone() for p in kept]
+            copies = [local_part(p.detach()).clone() for p in kept]
             self.start_norm[record.key] = [(p, 0.0, c) for p, c in zip(kept, copies, strict=True)]
 
     def _measure_update(self, record: OptimizerRecord) -> None:
@@ -111,7 +111,7 @@ class HealthTracker:
             return
         before = [c for _, _, c in kept]
         sizes = torch.stack([n.float() for n in torch._foreach_norm(before)]).tolist()
-        moves = torch._foreach_sub([p.detach() for p, _, _ in kept], before)
+        moves = torch._foreach_sub([local_part(p.detach()) for p, _, _ in kept], before)
         changes = torch.stack([n.float() for n in torch._foreach_norm(moves)]).tolist()
         ratios = sorted(c / s for c, s in zip(changes, sizes, strict=True) if s > SMALLEST_NORM)
         if ratios:

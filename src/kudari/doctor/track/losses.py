@@ -21,6 +21,8 @@ LOOKED_EVERY = 25
 MAX_SITES = 200
 MIN_LENGTH = 4
 SAME_IDS = 0.9
+# From the scores back to the layer: softmax, scale, matrix product, transposed weight.
+LAYER_DEPTH = 5
 SOFTMAXES = ("SoftmaxBackward0", "LogSoftmaxBackward0")
 PAIRWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 # Hand-written broadcasts: what feeds the reduction.
@@ -44,7 +46,7 @@ class LossSite:
         self.reduction = "mean"
         self.weighted = False
         self.smoothing = 0.0
-        self.made_targets = 0
+        self.class_layer = False
         self.target_sum = self.target_square = 0.0
         self.target_count = 0
         self.targets_drawn = 0
@@ -155,7 +157,7 @@ class LossTracker:
         if low < 0 or high >= r.classes:
             r.label_range.hit(tick, smallest=low, largest=high, classes=r.classes)
             return
-        r.made_targets += low == high
+        r.class_layer = r.class_layer or ends_in_layer(x, r.classes)
         if len(r.batches) < 400:
             values, counts = kept.unique(return_counts=True)
             r.batches.append(dict(zip(values.tolist(), counts.tolist(), strict=True)))
@@ -323,6 +325,16 @@ def is_next_token(ids: Any, targets: Any) -> bool:
         return False
     ahead = targets.reshape(rows, -1)[:, : length - 1]
     return bool((ahead == ids[:, 1:]).float().mean() >= SAME_IDS)
+
+
+def ends_in_layer(scores: Any, classes: int) -> bool:
+    """True where scores come from a layer with one output per class, not from pairs of embeddings."""
+    level = [origin(scores)]
+    for _ in range(LAYER_DEPTH):
+        level = [p for node in level if node is not None for p, _ in node.next_functions]
+        if any(classes in v.shape for node in level if (v := getattr(node, "variable", None)) is not None):
+            return True
+    return False
 
 
 def _columns(node: Any) -> int | None:

@@ -10,6 +10,7 @@ import weakref
 from collections import Counter
 from typing import Any
 
+from kudari.doctor.observe.graph import local_part
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.places import Site, user_site
 from kudari.doctor.track.backwards import Backward, BackwardTracker
@@ -20,6 +21,9 @@ Mark = tuple[int, int] | None
 
 def marks(params: list[Any]) -> list[Mark]:
     """Identity and version of every gradient."""
+    if params and local_part(params[0]) is not params[0]:
+        # Sharded gradients are added to in place of their parts, which have versions of their own.
+        return [None if (grad := p.grad) is None else (id(grad), local_part(grad)._version) for p in params]
     return [None if (grad := p.grad) is None else (id(grad), grad._version) for p in params]
 
 
@@ -142,7 +146,7 @@ class OptimizerRecord:
             return True
         stream.quiet += 1
         try:
-            grads = [g for i in held[:4] if (g := self.params[i].grad) is not None]
+            grads = [local_part(g) for i in held[:4] if (g := self.params[i].grad) is not None]
             return all(not bool(g.any()) for g in grads)
         finally:
             stream.quiet -= 1

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from kudari.doctor.observe.graph import local_part
+
 if TYPE_CHECKING:
     from kudari.doctor.track.calls import Root
 
@@ -61,6 +63,9 @@ def probe_root(root: Root, module: nn.Module, args: tuple[Any, ...], kwargs: dic
     if sum(p.numel() for p in module.parameters()) > MAX_PARAMETERS:
         root.mixing_why = root.leak_why = "the model is too large to copy"
         return
+    if _is_sharded(module):
+        root.mixing_why = root.leak_why = "the parameters are sharded: other ranks would have to run it, too"
+        return
     x = args[0] if len(args) == 1 and not kwargs and isinstance(args[0], torch.Tensor) else None
     tokens = token_ids(args, kwargs)
     name = root.shifted_input if root.shifted_input in tokens else next(iter(tokens), None)
@@ -81,6 +86,12 @@ def probe_root(root: Root, module: nn.Module, args: tuple[Any, ...], kwargs: dic
                       {k: _first_rows(v, len(tokens[name])) for k, v in kwargs.items()})  # fmt: skip
         except Exception as error:
             root.leak_why = f"the copied model could not run on {PROBE_ROWS} rows ({type(error).__name__})"
+
+
+def _is_sharded(module: nn.Module) -> bool:
+    # FSDP2 shows whole parameters between forward and backward, so its own method is asked for as well.
+    gathers = any(hasattr(m, "set_requires_gradient_sync") for m in module.modules())
+    return gathers or any(local_part(p) is not p for p in module.parameters())
 
 
 def _is_batch(x: Any) -> bool:

@@ -236,7 +236,8 @@ class RootTracker:
                     root.off_after_pass = bool(root.passes) and not root.passes[-1].training
         for ref in root.frozen_norms:
             norm = ref()
-            if norm is not None and norm.training and norm.momentum:
+            # Where it ran without gradients it is a teacher, whose statistics follow the student's data.
+            if norm is not None and norm.training and norm.momentum and id(norm) in root.executed:
                 root.frozen_norm_updates.hit(call.tick)
                 break
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.optim import lr_scheduler
 
+from kudari.doctor.observe.graph import local_part
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.places import Site
 from kudari.doctor.track.counting import Hits, Series
@@ -173,6 +174,6 @@ class ScheduleTracker:
             return False
         self.stream.quiet += 1
         try:
-            return all(g is None or not bool(g.any()) for g in (p.grad for p in params))
+            return all(g is None or not bool(local_part(g).any()) for g in (p.grad for p in params))
         finally:
             self.stream.quiet -= 1
