@@ -54,13 +54,14 @@ class HealthTracker:
             return
         self.stream.quiet += 1
         try:
-            if not begins:
-                self._measure_update(record)
-            else:
+            if begins and self.stream.sampled:
+                self._keep_weights(record)
+            if begins != record.in_closure:  # a closure brings the gradients while the step runs
                 self._check_finite(record)
                 if self.stream.sampled:
                     self._measure_gradients(record)
-                    self._keep_weights(record)
+            if not begins:
+                self._measure_update(record)
         finally:
             self.stream.quiet -= 1
 
@@ -73,7 +74,7 @@ class HealthTracker:
             if grad is not None and not grad.is_sparse and (p.numel() <= 4096 or self.stream.sampled):
                 on_host = grad.device.type == "cpu"
                 if (on_host or self.stream.sampled) and not math.isfinite(float(local_part(grad).sum())):
-                    self.bad_gradient.setdefault(record.key, Hits()).hit(record.steps)
+                    self.bad_gradient.setdefault(record.key, Hits()).hit(_number(record))
                 break
 
     def _measure_gradients(self, record: OptimizerRecord) -> None:
@@ -83,7 +84,7 @@ class HealthTracker:
         norms = torch.stack([n.float() for n in torch._foreach_norm([g for _, g in held])])
         values: list[float] = norms.tolist()
         total = math.sqrt(sum(v * v for v in values)) if all(map(math.isfinite, values)) else math.nan
-        self.norms.setdefault(record.key, Series()).add(record.steps, total)
+        self.norms.setdefault(record.key, Series()).add(_number(record), total)
         rms = {
             id(p): v / math.sqrt(p.numel()) for (p, _), v in zip(held, values, strict=True) if p.dim() >= 2
         }
@@ -95,7 +96,10 @@ class HealthTracker:
     def _keep_weights(self, record: OptimizerRecord) -> None:
         kept, total = [], 0
         for p in record.params:
-            if p.dim() < 2 or p.grad is None or total + p.numel() > MAX_ELEMENTS or p.grad.is_sparse:
+            grad = p.grad
+            comes = p.requires_grad if record.in_closure else grad is not None
+            sparse = grad is not None and grad.is_sparse
+            if p.dim() < 2 or not comes or sparse or total + p.numel() > MAX_ELEMENTS:
                 continue
             total += p.numel()
             kept.append(p)
@@ -185,3 +189,8 @@ class HealthTracker:
             }  # fmt: skip
         finally:
             self.stream.quiet -= 1
+
+
+def _number(record: OptimizerRecord) -> int:
+    """Number of the step whose gradients are there, from 0."""
+    return record.steps - record.in_closure

@@ -38,7 +38,9 @@ class OptimizerRecord:
         self.alive = True
         self.steps = 0
         self.attempts = 0
-        self.closure = False
+        self.closure = False  # one step may run several backwards, as with LBFGS
+        self.in_closure = False
+        self.backwards_at_begin = 0
         self.attempting = False
         self.wiped_upto = 0
         self.at_backward = (0, 0)
@@ -296,8 +298,8 @@ class OptimizerTracker:
             self._hold(record)
         if record.site is None or record.step_site is None:
             record.step_site = user_site()
-        record.closure = record.closure or has_closure
-        if not record.attempting:
+        record.in_closure, record.backwards_at_begin = has_closure, record.backwards
+        if not record.attempting and not has_closure:
             record.consumes(self.stream, self.backwards)
         record.attempting = False
         frozen = [(p, p._version) for p in record.params if not p.requires_grad and p.grad is not None]
@@ -309,6 +311,9 @@ class OptimizerTracker:
     def step_ends(self, optimizer: Any) -> None:
         """A step is over."""
         record = self.record(optimizer)
+        if record.in_closure:  # its gradients came inside this step
+            record.closure = record.closure or record.backwards - record.backwards_at_begin > 1
+            record.consumes(self.stream, self.backwards)
         record.steps += 1
         for p, version in self._frozen.pop(record.key, ()):
             if p._version != version:
