@@ -1,5 +1,7 @@
 """The doctor inside other packages' loops: silent on healthy ones, and the user's own line on sick ones."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -65,8 +67,7 @@ def found(doctor):
 
 def line_of(finding):
     assert finding.file == __file__
-    with open(__file__) as source:
-        return source.readlines()[finding.line - 1].strip()
+    return Path(__file__).read_text().splitlines()[finding.line - 1].strip()
 
 
 # -- Lightning ------------------------------------------------------------------------------------

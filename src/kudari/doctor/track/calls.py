@@ -103,6 +103,7 @@ class Root:
         self.last_was_eval_pass = False
         self.passes: list[EvalPass] = []
         self.current: EvalPass | None = None
+        self.batch: tuple[int, Any, Any] | None = None  # tick and arguments of the last training call
         self.executed: set[int] = set()
         self.probed = 0
         self.train_inputs: list[dict[str, float]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from kudari.doctor.observe.stream import Stream
 from kudari.doctor.track.backwards import Backward, BackwardSite
 from kudari.doctor.track.counting import Hits, Series
 from kudari.doctor.track.optimizers import OptimizerRecord
+from kudari.doctor.track.replay import Origin
 
 MAX_MATRICES = 12
 MAX_ELEMENTS = 4_000_000
@@ -43,7 +45,8 @@ class HealthTracker:
         self.saturated: dict[tuple[str, int], list[float]] = {}
         self.bad_gradient: dict[int, Hits] = {}
         self.bad_loss: dict[str, Any] | None = None
-        self.singular: list[dict[str, Any]] = []
+        self.bad_slope: Origin | None = None
+        self.replay: Callable[[bool], Origin | None] = lambda slopes: None
         self.start_norm: dict[int, list[tuple[Any, float, Any]]] = {}
 
     # -- steps ------------------------------------------------------------------------------------
@@ -74,8 +77,19 @@ class HealthTracker:
             if grad is not None and not grad.is_sparse and (p.numel() <= 4096 or self.stream.sampled):
                 on_host = grad.device.type == "cpu"
                 if (on_host or self.stream.sampled) and not math.isfinite(float(local_part(grad).sum())):
-                    self.bad_gradient.setdefault(record.key, Hits()).hit(_number(record))
+                    self._note_gradient(record)
                 break
+
+    def _note_gradient(self, record: OptimizerRecord) -> None:
+        if not self.bad_gradient and self.bad_loss is None and not record.in_closure:
+            self.bad_slope = self._replay(slopes=True)
+        self.bad_gradient.setdefault(record.key, Hits()).hit(_number(record))
+
+    def _replay(self, slopes: bool) -> Origin | None:
+        try:
+            return self.replay(slopes)
+        except Exception:
+            return None  # a copy that cannot run says nothing
 
     def _measure_gradients(self, record: OptimizerRecord) -> None:
         held = [(p, local_part(g)) for p in record.params if (g := p.grad) is not None and not g.is_sparse]
@@ -187,6 +201,8 @@ class HealthTracker:
                 "tick": self.stream.tick, "site": record.site, "value": event.value, "backward": record,
                 **autopsy(loss),
             }  # fmt: skip
+            if self.bad_loss["cause"] != "weights":
+                self.bad_loss["origin"] = self._replay(slopes=False)
         finally:
             self.stream.quiet -= 1
 

@@ -88,6 +88,11 @@ def probe_root(root: Root, module: nn.Module, args: tuple[Any, ...], kwargs: dic
             root.leak_why = f"the copied model could not run on {PROBE_ROWS} rows ({type(error).__name__})"
 
 
+def copyable(module: nn.Module) -> bool:
+    """True for models that may be copied and run on their own: not too large, not sharded over ranks."""
+    return sum(p.numel() for p in module.parameters()) <= MAX_PARAMETERS and not _is_sharded(module)
+
+
 def _is_sharded(module: nn.Module) -> bool:
     # FSDP2 shows whole parameters between forward and backward, so its own method is asked for as well.
     gathers = any(hasattr(m, "set_requires_gradient_sync") for m in module.modules())

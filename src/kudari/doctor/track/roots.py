@@ -19,6 +19,8 @@ from kudari.doctor.places import call_chain, user_site
 from kudari.doctor.track.calls import Call, EvalPass, Probe, Root
 from kudari.doctor.track.counting import Hits
 from kudari.doctor.track.optimizers import OptimizerRecord, OptimizerTracker
+from kudari.doctor.track.probes import copyable
+from kudari.doctor.track.replay import Origin, replay
 
 PROBED_CALLS = 5
 MAX_PASSES = 400
@@ -85,6 +87,7 @@ class RootTracker:
             call.layers_on = any((m := ref()) is not None and m.training for ref in root.mode_layers)
         if grad:
             root.grad_calls += 1
+            root.batch = None
             if root.ddp is not None:
                 self._count_ddp(root, module)
             if root.probed < PROBED_CALLS:
@@ -114,6 +117,7 @@ class RootTracker:
         if call.grad:
             found = self._hook(call, result)
             if found:
+                root.batch = call.tick, _detached(args), _detached(kwargs)
                 self.last_root = root
                 self.open_calls.append(weakref.ref(call))
                 if root.training_site is None and call.training:
@@ -132,6 +136,16 @@ class RootTracker:
                 root.current.updated = True
         for watcher in self.watchers:
             watcher(call, args, kwargs, result)
+
+    def replay(self, slopes: bool) -> Origin | None:
+        """Run the models of this step once more: which operation was the first to break?"""
+        for root in self.roots:
+            module, batch = root.ref(), root.batch
+            if module is not None and batch is not None and batch[0] == self.stream.tick and copyable(module):
+                origin = replay(module, *batch[1:], slopes)
+                if origin is not None:
+                    return origin
+        return None
 
     def _hook(self, call: Call, result: Any) -> int:
         count = 0
@@ -297,6 +311,15 @@ class _Arrival:
 
     def __call__(self, grad: Any) -> None:
         self.tracker.arrived(self.call)
+
+
+def _detached(value: Any) -> Any:
+    """Arguments without the graphs they came from, so that keeping them keeps no activations."""
+    if isinstance(value, torch.Tensor):
+        return value.detach() if value.requires_grad else value
+    if type(value) in (tuple, list):
+        return type(value)(_detached(item) for item in value)
+    return {k: _detached(v) for k, v in value.items()} if type(value) is dict else value
 
 
 def version_of(tensor: Any) -> int:

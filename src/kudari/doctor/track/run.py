@@ -37,6 +37,7 @@ class RunFacts:
         self.began = perf_counter()
         self.backwards.readers += [self._read_leaves, self.losses.read_graph, self.health.read_graph]
         self.backwards.on_nonfinite = self.health.nonfinite_loss
+        self.health.replay = self.roots.replay
         self.backwards.loss_scale = self.schedules.loss_scale
         self.optimizers.on_step.append(self.health.step)
         for tracker in (
@@ -95,6 +96,7 @@ class RunFacts:
         """Close open passes at the end of the run."""
         for root in self.roots.roots:
             self.roots.finish_pass(root)
+            root.batch = None
 
 
 def hung_modules(module: Any) -> list[tuple[Any, str, Any]]:
