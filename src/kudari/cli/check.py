@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from kudari.errors import ArgumentError
@@ -25,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--fix", action="store_true", help="show the certain fixes as a diff; with --yes, write them"
     )
     parser.add_argument("--yes", action="store_true", help="write what --fix shows")
-    parser.add_argument("path", type=Path, help="a Python file or a folder")
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="Python files or folders")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,16 +36,16 @@ def run(args: argparse.Namespace) -> int:
     from kudari.doctor.printers.sarif import write_sarif
     from kudari.doctor.printers.text import as_text
     from kudari.doctor.static.baseline import write_baseline
-    from kudari.doctor.static.check import check_path
+    from kudari.doctor.static.check import check_paths
 
     for slug in args.ignore:
         illness(slug)
     if args.yes and not args.fix:
         raise ArgumentError("--yes without --fix has nothing to write.", fix="Add --fix.")
     if args.fix:
-        _fix(args.path, args.ignore, write=args.yes)
+        _fix(args.paths, args.ignore, write=args.yes)
     processes = min(os.cpu_count() or 1, MOST_PROCESSES)
-    diagnoses = check_path(args.path, ignore=args.ignore, baseline=args.baseline, processes=processes)
+    diagnoses = check_paths(args.paths, ignore=args.ignore, baseline=args.baseline, processes=processes)
     if args.write_baseline:
         write_baseline(diagnoses, args.write_baseline)
     if args.json:
@@ -55,13 +56,13 @@ def run(args: argparse.Namespace) -> int:
     return int(diagnoses.reaches("warning"))
 
 
-def _fix(path: Path, ignore: list[str], *, write: bool) -> None:
+def _fix(paths: Sequence[Path], ignore: list[str], *, write: bool) -> None:
     """Print every certain fix as a diff, and write it where the user said so."""
     from kudari.doctor.static.check import fix_source, python_files
     from kudari.doctor.static.edits import diff
 
     changed = 0
-    for file in python_files(path) if path.exists() else ():
+    for file in (file for path in paths if path.exists() for file in python_files(path)):
         try:
             source = file.read_bytes().decode("utf-8")
         except (OSError, ValueError):

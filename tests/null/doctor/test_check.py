@@ -9,7 +9,7 @@ from kudari.doctor.catalogue import illness, illnesses
 from kudari.doctor.finding import Finding
 from kudari.doctor.printers.page import page
 from kudari.doctor.static.baseline import write_baseline
-from kudari.doctor.static.check import check_file, check_path
+from kudari.doctor.static.check import check_file, check_paths
 from kudari.doctor.suppression import ROOTS, suppress
 from kudari.errors import ArgumentError
 
@@ -53,8 +53,8 @@ def test_source_of_the_sick_run_is_suspected_and_of_the_others_not(slug, tmp_pat
 def test_check_loads_no_torch(tmp_path):
     path = write(tmp_path, LOOP.format(before="pass"))
     code = (
-        "import sys\nfrom pathlib import Path\nfrom kudari.doctor.static.check import check_path\n"
-        "assert check_path(Path(sys.argv[1])).findings\nassert 'torch' not in sys.modules"
+        "import sys\nfrom pathlib import Path\nfrom kudari.doctor.static.check import check_paths\n"
+        "assert check_paths([Path(sys.argv[1])]).findings\nassert 'torch' not in sys.modules"
     )
     command = [sys.executable, "-c", code, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -63,7 +63,7 @@ def test_check_loads_no_torch(tmp_path):
 
 def test_nothing_that_is_read_is_run(tmp_path):
     mark = tmp_path / "ran"
-    check_path(write(tmp_path, f"import torch\nopen({str(mark)!r}, 'w')\n" + LOOP.format(before="pass")))
+    check_paths([write(tmp_path, f"import torch\nopen({str(mark)!r}, 'w')\n" + LOOP.format(before="pass"))])
     assert not mark.exists()
 
 
@@ -78,26 +78,26 @@ def test_any_wipe_in_the_loop_is_enough(tmp_path, before):
 def test_files_that_are_no_python_are_passed_over(tmp_path):
     write(tmp_path, "import torch\ndef broken(:\n  loss.backward()", "broken.py")
     write(tmp_path, "\x00torch backward(", "binary.py")
-    assert check_path(tmp_path).findings == ()
+    assert check_paths([tmp_path]).findings == ()
 
 
 def test_ignore_comment_argument_and_baseline_silence(tmp_path):
     path = write(tmp_path, LOOP.format(before="pass"))
-    found = check_path(path)
+    found = check_paths([path])
     assert [f.fault for f in found.findings] == ["missing-zero-grad"]
-    assert check_path(path, ignore=["missing-zero-grad"]).findings == ()
+    assert check_paths([path], ignore=["missing-zero-grad"]).findings == ()
     write_baseline(found, tmp_path / "baseline.json")
     path.write_text("\n\n" + path.read_text())
-    assert check_path(path, baseline=tmp_path / "baseline.json").findings == ()
+    assert check_paths([path], baseline=tmp_path / "baseline.json").findings == ()
     path = write(
         tmp_path, LOOP.format(before="pass").replace("opt.step()", "opt.step()  # kudari: ignore"), "b.py"
     )
-    assert check_path(path).findings == ()
+    assert check_paths([path]).findings == ()
 
 
 def test_a_missing_path_says_so(tmp_path):
     with pytest.raises(ArgumentError, match="does not exist"):
-        check_path(tmp_path / "nothing")
+        check_paths([tmp_path / "nothing"])
 
 
 def test_unknown_slug_gets_a_suggestion():
@@ -132,3 +132,26 @@ def test_a_rate_that_was_too_high_long_before_the_nan_is_its_root():
     assert [f.suppressed_by for f in suppress([rate, origin])] == [None, "lr-too-high"]
     late = finding("lr-too-high", first_step=28)
     assert [f.suppressed_by for f in suppress([late, origin])] == ["nan-origin", None]
+
+
+def test_several_paths_are_read_once_each(tmp_path):
+    path = write(tmp_path, LOOP.format(before="pass"))
+    assert len(check_paths([path, tmp_path, path]).findings) == 1
+
+
+def test_pooling_by_attention_over_dimension_one_is_no_softmax_over_one_class(tmp_path):
+    layers = "nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 1), nn.Softmax(dim={}))"
+    pool = "from torch import nn\nclass Pool(nn.Module):\n    def __init__(self):\n        self.att = {}\n"
+    pool += "    def forward(self, x):\n        return (self.att(x) * x).sum(1)\n"
+    assert check_file(write(tmp_path, pool.format(layers.format(1)))) == ()
+    found = check_file(write(tmp_path, pool.format(layers.format(-1))))
+    assert [f.fault for f in found] == ["softmax-over-one-class"]
+
+
+def test_reading_buffers_of_the_wrapped_module_does_not_bypass_ddp(tmp_path):
+    loop = "ddp = DistributedDataParallel(net)\nfor x in data:\n    opt.zero_grad()\n    {}\n"
+    loop += "    loss = ddp(x).sum()\n    loss.backward()\n    opt.step()\n"
+    head = "import torch\nfrom torch.nn.parallel import DistributedDataParallel\n"
+    assert check_file(write(tmp_path, head + loop.format("list(ddp.module.buffers())"))) == ()
+    found = check_file(write(tmp_path, head + loop.format("ddp.module.training_step(x)")))
+    assert [f.fault for f in found] == ["ddp-bypassed"]

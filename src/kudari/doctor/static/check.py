@@ -138,24 +138,25 @@ def _in_parts(files: Sequence[Path], ignore: tuple[str, ...], processes: int) ->
         yield from pool.map(_check_part, parts, [ignore] * len(parts))
 
 
-def check_path(
-    path: Path, *, ignore: Iterable[str] = (), baseline: Path | None = None, processes: int = 1
+def check_paths(
+    paths: Sequence[Path], *, ignore: Iterable[str] = (), baseline: Path | None = None, processes: int = 1
 ) -> Diagnoses:
-    """Check a file or a folder.
+    """Check files and folders.
 
     Args:
-        path: a Python file, or a folder that is searched for them.
+        paths: Python files, or folders that are searched for them.
         ignore: slugs to leave out.
         baseline: a file written by ``--write-baseline``; findings listed there are left out.
         processes: how many read at the same time where there are hundreds of files. Above 1 the calling
             program's main module must be safe to import.
 
     Raises:
-        ArgumentError: the path does not exist, or the baseline cannot be read.
+        ArgumentError: a path does not exist, or the baseline cannot be read.
     """
-    if not path.exists():
-        raise ArgumentError(f"{path} does not exist.", fix="Pass a Python file or a folder.")
-    files = list(python_files(path))
+    for path in paths:
+        if not path.exists():
+            raise ArgumentError(f"{path} does not exist.", fix="Pass a Python file or a folder.")
+    files = list(dict.fromkeys(file for path in paths for file in python_files(path)))
     found = [f for part in _in_parts(files, tuple(ignore), processes) for f in part]
     if baseline is not None:
         found = without_known(found, read_baseline(baseline))

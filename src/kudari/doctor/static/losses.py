@@ -173,20 +173,27 @@ def read_softmax_over_one_class(reading: Reading) -> list[Found]:
     found: list[Found] = []
     if "oftmax" not in reading.source:
         return found
+    lost = {id(last[1]) for _, call in _loss_calls(reading) if (last := _last(reading, call.args[0]))}
+
+    def over_classes(dim: ast.expr | None, node: ast.expr) -> bool:
+        # Dimension 1 may hold the positions of a sequence: pooling by attention, unless a loss is given it.
+        text = "" if dim is None else ast.unparse(dim)
+        return text == "-1" or (text == "1" and id(node) in lost)
+
     for call in reading.calls:
         if reading.called(call) == "torch.nn.Sequential":
             for layer, after in zip(call.args, call.args[1:], strict=False):
-                if reading.called(after) in ("torch.nn.Softmax", "torch.nn.LogSoftmax") and _one_output(
-                    reading, layer
-                ):
+                if reading.called(after) not in ("torch.nn.Softmax", "torch.nn.LogSoftmax"):
+                    continue
+                assert isinstance(after, ast.Call)
+                if _one_output(reading, layer) and over_classes(keyword(after, "dim", 0), after):
                     found.append(_one_class(reading, after))
         elif _FUNCTIONS.get(reading.called(call) or "") in ("softmax", "log_softmax") and call.args:
             inner = call.args[0]
             if isinstance(inner, ast.Call) and is_name(getattr(inner.func, "value", None), "self"):
                 made = _maker(reading, inner.func)
-                dim = keyword(call, "dim", 1)
-                over_last = isinstance(dim, (ast.Constant, ast.UnaryOp)) and ast.unparse(dim) in ("1", "-1")
-                if made is not None and over_last and _one_output(reading, made):
+                over = over_classes(keyword(call, "dim", 1), call)
+                if made is not None and over and _one_output(reading, made):
                     found.append(_one_class(reading, call))
     return found
 

@@ -338,6 +338,15 @@ def read_worker_generators(reading: Reading) -> list[Found]:
     return found
 
 
+# Methods of every Module that compute nothing.
+NO_FORWARD = frozenset((
+    "add_module", "apply", "buffers", "children", "compile", "cpu", "cuda", "eval", "float", "half",
+    "load_state_dict", "modules", "named_buffers", "named_children", "named_modules", "named_parameters",
+    "parameters", "register_buffer", "register_forward_hook", "register_forward_pre_hook",
+    "register_full_backward_hook", "requires_grad_", "state_dict", "to", "train", "zero_grad",
+))  # fmt: skip
+
+
 def read_ddp_bypassed(reading: Reading) -> list[Found]:
     """``wrapped.module(...)`` in a training loop, where ``wrapped`` is a DistributedDataParallel."""
     found: list[Found] = []
@@ -352,22 +361,9 @@ def read_ddp_bypassed(reading: Reading) -> list[Found]:
         made = reading.value_call(owner.value) or ""
         loops = reading.loops_of(call)
         trains = loops and any(method_call(n, "backward") is not None for n in ast.walk(loops[0]))
-        plain = isinstance(call.func, ast.Attribute) and call.func.attr in (
-            "state_dict",
-            "parameters",
-            "train",
-            "eval",
-            "load_state_dict",
-            "zero_grad",
-            "named_parameters",
-            "to",
-        )
-        if (
-            made.endswith("DistributedDataParallel")
-            and trains
-            and not plain
-            and not reading.without_grad(call)
-        ):
+        plain = isinstance(call.func, ast.Attribute) and call.func.attr in NO_FORWARD
+        bypasses = made.endswith("DistributedDataParallel") and trains and not plain
+        if bypasses and not reading.without_grad(call):
             found.append(
                 Found(
                     "the module inside DistributedDataParallel is called directly: gradients are not "

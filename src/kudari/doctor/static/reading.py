@@ -36,6 +36,12 @@ _CANONICAL = (
 )
 
 _MARKS = (ast.expr_context, ast.operator, ast.cmpop, ast.boolop, ast.unaryop)
+# Nodes with a place of their own; one look-up is faster than two calls of isinstance.
+_KEPT = frozenset(
+    cls
+    for cls in vars(ast).values()
+    if isinstance(cls, type) and issubclass(cls, ast.AST) and not issubclass(cls, _MARKS)
+)
 _ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.NamedExpr)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -81,10 +87,10 @@ class Reading:
                 value = getattr(node, field_name, None)
                 if value.__class__ is list:
                     for child in value:
-                        if isinstance(child, ast.AST) and not isinstance(child, _MARKS):
+                        if child.__class__ in _KEPT:
                             parents[child] = node
                             queue.append(child)
-                elif isinstance(value, ast.AST) and not isinstance(value, _MARKS):
+                elif value.__class__ in _KEPT:
                     parents[value] = node
                     queue.append(value)
             if isinstance(node, ast.Import):
