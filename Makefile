@@ -82,8 +82,17 @@ bench-loop: $(VENV)/train ## time of a training step against a plain loop, as ra
 bench-digits: $(VENV)/train ## accuracy of the built-in default over seeds and fresh splits
 	@$(BIN)/python benchmarks/bench_digits.py
 
-bench-doctor: $(VENV)/train ## what watching a run costs
+$(VENV)-doctors/done: pyproject.toml constraints.txt # other tools; --no-deps, because they ask for other versions of torch
+	@rm -rf $(VENV)-doctors
+	@$(PYTHON) -m venv $(VENV)-doctors
+	@PIP_CONSTRAINT=constraints.txt $(VENV)-doctors/bin/python -m pip --disable-pip-version-check install --quiet -e '.[train]' libcst
+	@$(VENV)-doctors/bin/python -m pip --disable-pip-version-check install --quiet --no-deps torch-audit==0.3.0 torch-preflight==0.5.0 torchmortem==0.1.1 gradsnitch==0.1.0 torchtest2==0.1.0
+	@touch $@
+
+bench-doctor: $(VENV)/train $(VENV)-doctors/done ## all cases of the doctor, what watching costs, and other tools beside it
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_doctor_cases.py
 	@$(BIN)/python benchmarks/bench_doctor.py
+	@OMP_NUM_THREADS=1 $(VENV)-doctors/bin/python benchmarks/bench_doctor_others.py
 
 bench-compile: $(VENV)/train ## time to the first step, cold and from the cache, and of the import
 	@$(BIN)/python benchmarks/bench_compile.py
@@ -92,5 +101,5 @@ bench-tune: $(VENV)/test ## regret of suggested learning rates, beside other lib
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.tune
 
 clean: ## remove what was built, not what was trained
-	@rm -rf $(VENV) $(VENV)-clients build dist .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	@rm -rf $(VENV) $(VENV)-clients $(VENV)-doctors build dist .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

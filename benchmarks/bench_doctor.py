@@ -1,11 +1,12 @@
-"""What watching costs: step time with the doctor over step time without, in one process, side by side.
+"""What watching costs: step time with the doctor over step time without, and its start over plain Python's.
 
     PYTHONPATH=src python benchmarks/bench_doctor.py [--steps 400] [--rounds 5]
 
 Blocks of plain and watched steps alternate, so that the noise of a shared machine hits both alike; the
 ratio is of medians over all steps, in seconds of the one thread that works (waiting for a busy machine
 is not counted). The first 20 steps of a run, which are all sampled, are outside the
-timing, the sampled every 25th is inside.
+timing, the sampled every 25th is inside. The start is that of ``kudari doctor SCRIPT`` less that of
+``python SCRIPT``, for a script of three steps, by turns, in seconds of the CPU.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import platform
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from time import thread_time
 
 import torch
@@ -23,6 +29,15 @@ from torch import nn
 import kudari.doctor
 
 WARM_STEPS = 30
+SCRIPT = """\
+import torch
+net = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for _ in range(3):
+    optimizer.zero_grad()
+    net(torch.randn(8, 4)).pow(2).mean().backward()
+    optimizer.step()
+"""
 
 
 def mlp() -> tuple[nn.Module, Callable[[], tuple[torch.Tensor, torch.Tensor]]]:
@@ -98,11 +113,29 @@ def measure(build: Callable, steps: int, rounds: int) -> tuple[float, float, flo
     return 1e3 * statistics.median(plain), middle, mean, max(ratios) - min(ratios)
 
 
+def start_up(turns: int) -> tuple[float, float]:
+    """Median CPU seconds of a script of three steps: plain, and under the doctor."""
+    taken: dict[bool, list[float]] = {False: [], True: []}
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "script.py"
+        script.write_text(SCRIPT)
+        for turn in range(2 * turns + 2):
+            words = ["-m", "kudari", "doctor"] if turn % 2 else []
+            began = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, *words, str(script)], check=True, stdout=subprocess.DEVNULL)
+            ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+            if turn > 1:  # the first of each fills the caches of the disk
+                seconds = ended.ru_utime - began.ru_utime + ended.ru_stime - began.ru_stime
+                taken[bool(turn % 2)].append(seconds)
+    return statistics.median(taken[False]), statistics.median(taken[True])
+
+
 def main() -> None:
     """Print one line per model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=5, help="starts of each kind")
     args = parser.parse_args()
     torch.set_num_threads(1)
     machine = platform.processor() or platform.machine()
@@ -111,6 +144,8 @@ def main() -> None:
     for build in (mlp, cnn, transformer):
         step, middle, mean, spread = measure(build, args.steps, args.rounds)
         print(f"{build.__name__:14s} {step:8.2f} {middle:7.3f}x {mean:7.3f}x {spread:8.3f}")
+    plain, watched = start_up(args.turns)
+    print(f"start: {plain:.2f} s of CPU plain, {watched:.2f} s under the doctor, {watched - plain:+.2f} s")
 
 
 if __name__ == "__main__":

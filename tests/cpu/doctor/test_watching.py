@@ -197,6 +197,36 @@ def test_checkpointed_and_compiled_free_functions_are_silent():
     assert [f.fault for f in doctor.findings if f.severity != "note"] == []
 
 
+def test_a_compiled_model_is_one_graph_and_compiled_once_as_without_the_doctor():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.norm, self.drop = nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Dropout(0.1)
+            self.b = nn.Linear(16, 3)
+
+        def forward(self, x, y):
+            scores = self.b(self.drop(torch.relu(self.norm(self.a(x)))))
+            return nn.functional.cross_entropy(scores, y), (scores.argmax(1) == y).float().mean()
+
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    with watch() as doctor:
+        net = torch.compile(Net(), backend=backend, fullgraph=True)
+        opt = torch.optim.SGD(net.parameters(), lr=0.05)
+        for _ in range(30):  # the samples of every step end at the twentieth
+            x = torch.randn(16, 8)
+            opt.zero_grad()
+            net(x, (x[:, 0] > 0).long())[0].backward()
+            opt.step()
+    assert len(compiled) == 1
+    assert doctor.run.stream.failures == []
+    assert [f.fault for f in doctor.findings if f.severity != "note"] == []
+
+
 def test_functional_gradients_pass_through():
     net = nn.Linear(3, 1)
     params = dict(net.named_parameters())

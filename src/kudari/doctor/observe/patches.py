@@ -321,9 +321,9 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def watch_pair(original: Any) -> Any:
         @functools.wraps(original)
         def compare(self: Any, other: Any, **kwargs: Any) -> Any:
-            if (not stream.quiet and isinstance(other, torch.Tensor) and not torch.is_grad_enabled()) or (
-                stream.sampled and not stream.quiet and isinstance(other, torch.Tensor)
-            ):
+            if torch.compiler.is_compiling() or stream.quiet or not isinstance(other, torch.Tensor):
+                return original(self, other, **kwargs)
+            if stream.sampled or not torch.is_grad_enabled():
                 stream.emit("compared", self, other, user_site())
             return original(self, other, **kwargs)
 
@@ -332,7 +332,9 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def watch_columns(original: Any) -> Any:
         @functools.wraps(original)
         def reduce(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if (stream.sampled or not torch.is_grad_enabled()) and not stream.quiet and (args or kwargs):
+            if torch.compiler.is_compiling() or stream.quiet or not (args or kwargs):
+                return original(self, *args, **kwargs)
+            if stream.sampled or not torch.is_grad_enabled():
                 stream.emit("reduced", self, args[0] if args else kwargs.get("dim"), caller_site())
             return original(self, *args, **kwargs)
 
@@ -341,7 +343,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def watch_reads(original: Any) -> Any:
         @functools.wraps(original)
         def read(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if stream.sampled and not stream.quiet:
+            if not torch.compiler.is_compiling() and stream.sampled and not stream.quiet:
                 stream.emit("read_to_host", caller_site())
             return original(self, *args, **kwargs)
 
@@ -373,10 +375,12 @@ def _root_calls(patcher: Patcher, stream: Stream, roots: RootTracker) -> None:
     def wrap(original: Any) -> Any:
         @functools.wraps(original)
         def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+            # Asked first everywhere: what a compiler traces must not depend on the doctor's state.
+            if torch.compiler.is_compiling():
+                return original(self, *args, **kwargs)
             if roots.depth or stream.quiet or stream.in_backward:
-                if roots.probe is None:
-                    return original(self, *args, **kwargs)
-                roots.probe.enters(self, args)
+                if roots.probe is not None:
+                    roots.probe.enters(self, args)
                 return original(self, *args, **kwargs)
             call = stream.guard(roots.begins, self, args, kwargs)
             if call is None:
