@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.compiler import is_compiling
 from torch.optim import lr_scheduler
 from torch.optim import optimizer as torch_optimizer
 from torch.utils import data as torch_data
@@ -108,7 +109,7 @@ def _losses(patcher: Patcher, stream: Stream) -> None:
         def wrap(original: Any) -> Any:
             @functools.wraps(original)
             def loss(input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
-                if torch.compiler.is_compiling():
+                if is_compiling():
                     return original(input, target, *args, **kwargs)
                 if stream.quiet or not isinstance(input, torch.Tensor):
                     return original(input, target, *args, **kwargs)
@@ -297,7 +298,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def dropout(original: Any) -> Any:
         @functools.wraps(original)
         def wrapper(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-            if not torch.compiler.is_compiling() and training and p > 0 and not stream.quiet:
+            if not is_compiling() and training and p > 0 and not stream.quiet:
                 stream.emit("dropout_drawn", float(p), user_site())
             return original(input, p, training, inplace)
 
@@ -310,7 +311,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             p = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
-            if p and not torch.compiler.is_compiling() and not stream.quiet:
+            if p and not is_compiling() and not stream.quiet:
                 stream.emit("dropout_drawn", float(p), user_site())
             return original(*args, **kwargs)
 
@@ -321,7 +322,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def watch_pair(original: Any) -> Any:
         @functools.wraps(original)
         def compare(self: Any, other: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling() or stream.quiet or not isinstance(other, torch.Tensor):
+            if is_compiling() or stream.quiet or not isinstance(other, torch.Tensor):
                 return original(self, other, **kwargs)
             if stream.sampled or not torch.is_grad_enabled():
                 stream.emit("compared", self, other, user_site())
@@ -332,7 +333,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def watch_columns(original: Any) -> Any:
         @functools.wraps(original)
         def reduce(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling() or stream.quiet or not (args or kwargs):
+            if is_compiling() or stream.quiet or not (args or kwargs):
                 return original(self, *args, **kwargs)
             if stream.sampled or not torch.is_grad_enabled():
                 stream.emit("reduced", self, args[0] if args else kwargs.get("dim"), caller_site())
@@ -343,7 +344,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def watch_reads(original: Any) -> Any:
         @functools.wraps(original)
         def read(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if not torch.compiler.is_compiling() and stream.sampled and not stream.quiet:
+            if not is_compiling() and stream.sampled and not stream.quiet:
                 stream.emit("read_to_host", caller_site())
             return original(self, *args, **kwargs)
 
@@ -376,7 +377,7 @@ def _root_calls(patcher: Patcher, stream: Stream, roots: RootTracker) -> None:
         @functools.wraps(original)
         def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
             # Asked first everywhere: what a compiler traces must not depend on the doctor's state.
-            if torch.compiler.is_compiling():
+            if is_compiling():
                 return original(self, *args, **kwargs)
             if roots.depth or stream.quiet or stream.in_backward:
                 if roots.probe is not None:

@@ -62,16 +62,17 @@ class RowTracker:
 
     def called(self, call: Call, root: Root, x: Any) -> None:
         """A model was called with ``x`` first."""
+        book = self.books.get(root.key)
         training = call.grad and call.training
         if training and x.dim() > 1:
-            self.books.setdefault(root.key, RowBook()).given += x.shape[0]
-        if x.device.type != "cpu" or x.dim() < 2 or x.numel() == 0 or x.shape[0] * x[0].numel() < 2:
-            return
-        book = self.books.get(root.key)
-        if book is None:
+            book = book or self.books.setdefault(root.key, RowBook())
+            book.given += x.shape[0]
+            if book.closed:
+                return
+        if book is None or x.device.type != "cpu" or x.dim() < 2 or x.numel() < 2:
             return
         if training:
-            if not book.closed and book.calls <= MAX_HASHED_CALLS and len(book.seen) <= MAX_ROWS:
+            if book.calls <= MAX_HASHED_CALLS and len(book.seen) <= MAX_ROWS:
                 hashes, discrete = self._hash(x, book.discrete)
                 self._last = set(hashes)
                 book.adds(hashes, discrete)
