@@ -155,3 +155,32 @@ def test_reading_buffers_of_the_wrapped_module_does_not_bypass_ddp(tmp_path):
     assert check_file(write(tmp_path, head + loop.format("list(ddp.module.buffers())"))) == ()
     found = check_file(write(tmp_path, head + loop.format("ddp.module.training_step(x)")))
     assert [f.fault for f in found] == ["ddp-bypassed"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "imports", "make"),
+    [
+        ({"net.py": ""}, "from net import Net", "Net()"),
+        ({"net.py": ""}, "import net", "net.Net()"),
+        (
+            {"models/net.py": "", "models/__init__.py": "from .net import Net"},
+            "from models import Net",
+            "Net()",
+        ),
+    ],
+)
+def test_a_softmax_in_a_class_of_another_file_is_followed_to_the_loss(tmp_path, layout, imports, make):
+    net = "import torch\nfrom torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n"
+    net += "        super().__init__()\n        self.fc = nn.Linear(4, 3)\n    def forward(self, x):\n"
+    net += "        return torch.{}(self.fc(x), 1)\n"
+    train = (
+        f"import torch\nfrom torch import nn\n{imports}\nmodel = {make}\ncriterion = nn.CrossEntropyLoss()\n"
+    )
+    train += "for x, y in data:\n    loss = criterion(model(x), y)\n"
+    for last, expected in (("softmax", ["softmax-before-cross-entropy"]), ("log_softmax", [])):
+        for name, source in layout.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            write(tmp_path, source or net.format(last), name)
+        found = check_file(write(tmp_path, train, "train.py"))
+        assert [f.fault for f in found] == expected
+        assert [f.label for f in found] == ["the softmax of net.py:8" for _ in expected]

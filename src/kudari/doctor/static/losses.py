@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 from kudari.doctor.finding import Found
+from kudari.doctor.static.project import file_of, find_module_class
 from kudari.doctor.static.reading import ClassFacts, Reading, is_name, keyword, method_call
 
 _F = "torch.nn.functional."
@@ -81,7 +82,10 @@ def _last_of_call(reading: Reading, call: ast.Call, depth: int) -> tuple[str, as
             return _LAYERS[kind], last
         return ("layer", last) if kind in _PLAIN_LAYERS else None
     facts = reading.modules.get(name or "")
-    return _last_of_class(reading, facts, depth - 1) if facts is not None else None
+    if facts is None:
+        elsewhere = find_module_class(reading, name) if name else None
+        return _last_of_class(*elsewhere, depth - 1) if elsewhere else None
+    return _last_of_class(reading, facts, depth - 1)
 
 
 def _maker(reading: Reading, node: ast.expr) -> ast.Call | None:
@@ -138,7 +142,8 @@ def _wrong_last(reading: Reading, loss: str, wrong: tuple[str, ...], message: st
         if last is not None and last[0] in wrong:
             found.append(
                 Found(message, reading.place(call), {"count": 1, "made_at_line": last[1].lineno},
-                      label=f"the {last[0].replace('layer', 'plain layer')} of line {last[1].lineno}")
+                      label=f"the {last[0].replace('layer', 'plain layer')} of "
+                      f"{file_of(reading, last[1]) or 'line '}{last[1].lineno}")
             )  # fmt: skip
     return found
 
@@ -221,6 +226,8 @@ def read_batch_mixing(reading: Reading) -> list[Found]:
         last = _last(reading, call.args[0])
         if last is None or last[0] not in ("softmax", "log_softmax") or not isinstance(last[1], ast.Call):
             continue
+        if last[1] not in reading.parents:
+            continue  # its own file will show it, where a loss is in sight
         is_method = isinstance(last[1].func, ast.Attribute) and (reading.called(last[1]) not in _FUNCTIONS)
         is_layer = reading.called(last[1]) in _LAYERS
         dim = keyword(last[1], "dim", 0 if is_method or is_layer else 1)

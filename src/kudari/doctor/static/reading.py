@@ -97,9 +97,10 @@ class Reading:
                 for name in node.names:
                     head = name.name.split(".")[0]
                     self.aliases[name.asname or head] = name.name if name.asname else head
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            elif isinstance(node, ast.ImportFrom):
+                origin = "." * node.level + (f"{node.module}." if node.module else "")
                 for name in node.names:
-                    self.aliases[name.asname or name.name] = f"{node.module}.{name.name}"
+                    self.aliases[name.asname or name.name] = origin + name.name
 
     # -- names ------------------------------------------------------------------------------------
 
