@@ -99,7 +99,12 @@ def watch(
         run.optimizers.on_step.append(_stopper(doctor, stop_on))
     patcher = install(run.stream, run.roots)
     if steps is not None:
-        run.stream.ends_at(steps, patcher.restore)
+
+        def close() -> None:
+            patcher.restore()
+            run.forget_batches()
+
+        run.stream.ends_at(steps, close)
     _watching.append(doctor)
     try:
         yield doctor

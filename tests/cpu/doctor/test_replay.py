@@ -117,3 +117,13 @@ def test_the_batch_is_not_kept_when_the_run_is_over():
         net(torch.randn(8, 4)).mean().backward()
         assert doctor.run.roots.roots[0].batch is not None
     assert doctor.run.roots.roots[0].batch is None
+
+
+def test_the_batch_is_not_kept_when_only_the_first_steps_are_watched():
+    net = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with watch(steps=2) as doctor:
+        for _ in range(3):
+            net(torch.randn(8, 4)).mean().backward()
+            optimizer.step()
+        assert doctor.run.roots.roots[0].batch is None

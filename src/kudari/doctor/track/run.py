@@ -96,7 +96,12 @@ class RunFacts:
         """Close open passes at the end of the run."""
         for root in self.roots.roots:
             self.roots.finish_pass(root)
-            root.batch = None
+        self.forget_batches()
+
+    def forget_batches(self) -> None:
+        """Let go of the user's tensors; nothing will be run again."""
+        for root in self.roots.roots:
+            root.batch, root.kept = None, {}
 
 
 def hung_modules(module: Any) -> list[tuple[Any, str, Any]]:
