@@ -29,6 +29,8 @@ def judge(run: RunFacts) -> Verdict:
         if s.root is None or s.root.loaded or not s.root.training_calls:
             continue
         binary = s.name != "cross_entropy"
+        if not binary and not s.class_layer:
+            continue  # similarities of pairs with a temperature start where they start
         limit = BINARY_LIMIT if binary else 2 * math.log(max(2, s.classes)) + 1
         chance = math.log(2) if binary else math.log(max(2, s.classes))
         assert s.first_loss is not None

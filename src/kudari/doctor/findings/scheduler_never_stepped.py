@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kudari.doctor.finding import Found, Illness, Manual, Runs, Skipped, Verdict
 from kudari.doctor.judging import place, subjects_of
+from kudari.doctor.static.operations import steps_under_condition
 from kudari.doctor.static.protocol import read_scheduler_never_stepped
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def judge(run: RunFacts) -> Verdict:
         if s.steps or s.member or others or moved:
             continue
         unit = "once per batch" if s.kind in ("OneCycleLR", "CyclicLR") else "once per epoch"
+        waits = steps_under_condition(place(s.site))
         call = f"scheduler.step({'valid_loss' if s.plateau else ''})"
         found.append(
             Found(
@@ -37,7 +39,8 @@ def judge(run: RunFacts) -> Verdict:
                 place(s.site),
                 {"count": 1, "first_step": s.built_at, "optimizer_steps": s.owner.steps},
                 fix=f"call {call} {unit}, after optimizer.step()",
-                label="never stepped",
+                label="its step waits for a condition that never held" if waits else "never stepped",
+                severity="note" if waits else None,
                 subjects=subjects_of(run, s.owner),
             )
         )
@@ -68,7 +71,7 @@ ILLNESS = Illness(
         "rate did not move by other means.",
         hurts="The planned rate curve does not happen; training runs at the initial rate to the end.",
         fix="scheduler.step() after optimizer.step(), in the unit the scheduler was planned for",
-        unless="the schedule is kept for a later stage",
+        unless="the call waits for a condition (then this is a note), or the schedule is for a later stage",
     ),
     judge=judge,
     read=read_scheduler_never_stepped,

@@ -20,6 +20,15 @@ from kudari.doctor.places import caller_site, user_site
 from kudari.doctor.track.backwards import Backward
 from kudari.doctor.track.roots import RootTracker
 
+
+def _is_traced() -> bool:
+    """True while torch.compile traces or torch.func transforms: tensors there have no values to look at.
+
+    Asked first everywhere: what a compiler traces must not depend on the doctor's state.
+    """
+    return is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+
+
 LOSSES = (
     "cross_entropy",
     "nll_loss",
@@ -109,7 +118,7 @@ def _losses(patcher: Patcher, stream: Stream) -> None:
         def wrap(original: Any) -> Any:
             @functools.wraps(original)
             def loss(input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
-                if is_compiling():
+                if _is_traced():
                     return original(input, target, *args, **kwargs)
                 if stream.quiet or not isinstance(input, torch.Tensor):
                     return original(input, target, *args, **kwargs)
@@ -298,7 +307,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def dropout(original: Any) -> Any:
         @functools.wraps(original)
         def wrapper(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-            if not is_compiling() and training and p > 0 and not stream.quiet:
+            if not _is_traced() and training and p > 0 and not stream.quiet:
                 stream.emit("dropout_drawn", float(p), user_site())
             return original(input, p, training, inplace)
 
@@ -311,7 +320,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             p = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
-            if p and not is_compiling() and not stream.quiet:
+            if p and not _is_traced() and not stream.quiet:
                 stream.emit("dropout_drawn", float(p), user_site())
             return original(*args, **kwargs)
 
@@ -322,7 +331,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def watch_pair(original: Any) -> Any:
         @functools.wraps(original)
         def compare(self: Any, other: Any, **kwargs: Any) -> Any:
-            if is_compiling() or stream.quiet or not isinstance(other, torch.Tensor):
+            if _is_traced() or stream.quiet or not isinstance(other, torch.Tensor):
                 return original(self, other, **kwargs)
             if stream.sampled or not torch.is_grad_enabled():
                 stream.emit("compared", self, other, user_site())
@@ -333,7 +342,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def watch_columns(original: Any) -> Any:
         @functools.wraps(original)
         def reduce(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if is_compiling() or stream.quiet or not (args or kwargs):
+            if _is_traced() or stream.quiet or not (args or kwargs):
                 return original(self, *args, **kwargs)
             if stream.sampled or not torch.is_grad_enabled():
                 stream.emit("reduced", self, args[0] if args else kwargs.get("dim"), caller_site())
@@ -376,7 +385,6 @@ def _root_calls(patcher: Patcher, stream: Stream, roots: RootTracker) -> None:
     def wrap(original: Any) -> Any:
         @functools.wraps(original)
         def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-            # Asked first everywhere: what a compiler traces must not depend on the doctor's state.
             if is_compiling():
                 return original(self, *args, **kwargs)
             if roots.depth or stream.quiet or stream.in_backward:
