@@ -353,7 +353,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def watch_reads(original: Any) -> Any:
         @functools.wraps(original)
         def read(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if not is_compiling() and stream.sampled and not stream.quiet:
+            if stream.sampled and not stream.quiet and not is_compiling():  # optimizers read much
                 stream.emit("read_to_host", caller_site())
             return original(self, *args, **kwargs)
 

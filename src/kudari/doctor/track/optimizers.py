@@ -189,9 +189,16 @@ class OptimizerRecord:
         event.owners += 1
         self.open.append(event)
 
+    def _marks_since(self, known: list[Mark]) -> list[Mark]:
+        """The marks of now; those known, where the ends of the list say that nothing has touched them."""
+        ends = [known[0], known[-1]] if known else [None]
+        if None not in ends and marks([self.params[0], self.params[-1]]) == ends:
+            return known
+        return marks(self.params)
+
     def consumes(self, stream: Stream, backwards: BackwardTracker) -> None:
         """A step, or a scaler's attempt at one, uses the gradients that are there."""
-        now = marks(self.params)
+        now = self.last = self._marks_since(self.last)
         have = [i for i, mark in enumerate(now) if mark is not None]
         if stream.in_backward:
             self.in_backward = True
@@ -223,7 +230,7 @@ class OptimizerRecord:
 
     def after(self) -> None:
         """Remember the gradients as the step left them."""
-        self.after_step = self.last = marks(self.params)
+        self.after_step = self.last = self._marks_since(self.last)
         self.pending = [0] * len(self.params)
         self.stale = [False] * len(self.params)
 
@@ -296,7 +303,7 @@ class OptimizerTracker:
         if sum(len(g["params"]) for g in groups) != len(record.params):
             record.sees_groups(optimizer)
             self._hold(record)
-        if record.site is None or record.step_site is None:
+        if record.step_site is None:
             record.step_site = user_site()
         record.in_closure, record.backwards_at_begin = has_closure, record.backwards
         if not record.attempting and not has_closure:
