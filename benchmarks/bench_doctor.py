@@ -1,6 +1,6 @@
 """What watching costs: step time with the doctor over step time without, and its start over plain Python's.
 
-    PYTHONPATH=src python benchmarks/bench_doctor.py [--steps 400] [--rounds 5]
+    PYTHONPATH=src python benchmarks/bench_doctor.py [--steps 100] [--rounds 14]
 
 Blocks of plain and watched steps alternate, so that the noise of a shared machine hits both alike; the
 ratio is of medians over all steps, in seconds of the one thread that works (waiting for a busy machine
@@ -101,12 +101,12 @@ def measure(build: Callable, steps: int, rounds: int) -> tuple[float, float, flo
     plain: list[float] = []
     watched: list[float] = []
     ratios = []
-    for _ in range(rounds):
-        a = block(model, optimizer, batch, steps, watched=False)
-        b = block(model, optimizer, batch, steps, watched=True)
-        plain += a
-        watched += b
-        ratios.append(statistics.median(b) / statistics.median(a))
+    for turn in range(rounds):
+        order = (False, True) if turn % 2 else (True, False)
+        taken = {kind: block(model, optimizer, batch, steps, watched=kind) for kind in order}
+        plain += taken[False]
+        watched += taken[True]
+        ratios.append(statistics.median(taken[True]) / statistics.median(taken[False]))
     middle = statistics.median(watched) / statistics.median(plain)
     cut = sorted(plain)[: int(0.99 * len(plain))], sorted(watched)[: int(0.99 * len(watched))]
     mean = statistics.mean(cut[1]) / statistics.mean(cut[0])
@@ -133,8 +133,8 @@ def start_up(turns: int) -> tuple[float, float]:
 def main() -> None:
     """Print one line per model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=14)
     parser.add_argument("--turns", type=int, default=5, help="starts of each kind")
     args = parser.parse_args()
     torch.set_num_threads(1)

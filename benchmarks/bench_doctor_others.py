@@ -216,13 +216,17 @@ def main() -> None:
     """Print one row per fault and one column per tool."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--details", action="store_true", help="also print what every tool says")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="these rows only")
     args = parser.parse_args()
     tools = ["kudari", *(name for name, module in PACKAGES.items() if importlib.util.find_spec(module))]
     for name in PACKAGES:
         version = importlib.metadata.version(name) if name in tools else "not installed, left out"
         print(f"{name}: {version}")
     print(f"\n{'':30s}" + "".join(f"{tool:>17s}" for tool in tools))
-    for title, (healthy, changes) in {**FAULTS, **HEALTHY}.items():
+    rows = {**FAULTS, **HEALTHY}
+    for title, (healthy, changes) in rows.items():
+        if args.only and title not in args.only:
+            continue
         source = healthy
         for old, new in changes:
             assert old in source, (title, old)

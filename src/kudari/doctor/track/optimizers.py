@@ -199,6 +199,9 @@ class OptimizerRecord:
     def consumes(self, stream: Stream, backwards: BackwardTracker) -> None:
         """A step, or a scaler's attempt at one, uses the gradients that are there."""
         now = self.last = self._marks_since(self.last)
+        if now and None not in now and True not in self.stale and not stream.in_backward:
+            self._close_window(backwards)  # the common case, without a look at each
+            return
         have = [i for i, mark in enumerate(now) if mark is not None]
         if stream.in_backward:
             self.in_backward = True
@@ -213,9 +216,6 @@ class OptimizerRecord:
             if stale * 2 >= len(have):
                 self.stale_steps.hit(self.steps, tensors=len(have))
         self._close_window(backwards)
-        for event in self.open:
-            event.consumed = True
-        self.open = []
 
     def _close_window(self, backwards: BackwardTracker) -> None:
         sites = {event.site for event in self.open if not event.in_step}
@@ -227,6 +227,9 @@ class OptimizerRecord:
             averaged = record is None or record.mean is not True or abs(record.factor) * count < 1.5
             averaged = averaged or record is None or record.other_leaf > 0
         self.windows[(count if len(sites) == 1 else -1, averaged)] += 1
+        for event in self.open:
+            event.consumed = True
+        self.open = []
 
     def after(self) -> None:
         """Remember the gradients as the step left them."""
@@ -309,9 +312,10 @@ class OptimizerTracker:
         if not record.attempting and not has_closure:
             record.consumes(self.stream, self.backwards)
         record.attempting = False
-        frozen = [(p, p._version) for p in record.params if not p.requires_grad and p.grad is not None]
-        if frozen:
-            self._frozen[record.key] = frozen
+        if self.stream.sampled:
+            frozen = [(p, p._version) for p in record.params if not p.requires_grad and p.grad is not None]
+            if frozen:
+                self._frozen[record.key] = frozen
         for reader in self.on_step:
             reader(record, True)
 
