@@ -307,7 +307,8 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
     def dropout(original: Any) -> Any:
         @functools.wraps(original)
         def wrapper(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-            if not _is_traced() and training and p > 0 and not stream.quiet:
+            # Only where it matters: in passes without gradients.
+            if training and p > 0 and not torch.is_grad_enabled() and not _is_traced() and not stream.quiet:
                 stream.emit("dropout_drawn", float(p), user_site())
             return original(input, p, training, inplace)
 
@@ -320,7 +321,7 @@ def _functions(patcher: Patcher, stream: Stream) -> None:
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             p = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
-            if p and not _is_traced() and not stream.quiet:
+            if p and not torch.is_grad_enabled() and not _is_traced() and not stream.quiet:
                 stream.emit("dropout_drawn", float(p), user_site())
             return original(*args, **kwargs)
 
