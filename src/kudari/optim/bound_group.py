@@ -22,7 +22,7 @@ from kudari.compile.trace import Trace, trace
 from kudari.errors import CompileError, UnsupportedError
 from kudari.optim import sharding
 from kudari.optim.backends import BACKENDS, Backend, backend_of
-from kudari.optim.binding import Binding, read_numbers
+from kudari.optim.binding import Binding, needs_others, read_numbers
 from kudari.optim.eager_binding import EagerBinding
 from kudari.optim.gpu_binding import GpuBinding
 from kudari.optim.members import Member, fit_states, for_each_element, own_gradient
@@ -72,6 +72,11 @@ class BoundGroup:
         self.parts: list[sharding.Part] = []
         self.numbers: list[Any] = []  # numbers, and tensors with one element
         self._bind(group)
+        # Asked at every step, and the same at each.
+        here = all(p.device.type == "cpu" for p in self.params)
+        self.on_host = here and not any(b.on_device for b in self.bindings)
+        meeting = [b.meeting if isinstance(b, StagedBinding) else b for b in self.bindings]
+        self.needs_others = any(b is not None and needs_others(b) for b in meeting)
 
     def _config(self, group: dict[str, Any]) -> tuple[Any, ...]:
         """Everything about a group that decides the program; a few look-ups, since every step asks."""

@@ -16,7 +16,7 @@ from kudari.compile.rounding import KAHAN
 from kudari.errors import UnsupportedError
 from kudari.optim import hypers, loading, sharding
 from kudari.optim.backends import backend_of
-from kudari.optim.binding import add_up_model_sums, needs_others
+from kudari.optim.binding import add_up_model_sums
 from kudari.optim.bound_group import BoundGroup
 from kudari.optim.finite import FiniteCheck, not_finite
 from kudari.optim.gpu_binding import GpuBinding, capturing
@@ -133,9 +133,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         if self.rule.shared:
             hypers.check_shared(self.rule, self.param_groups)
         bound = [self._prepared(i, group, scale) for i, group in groups]
-        self._refuse_graph(bound)
-        if not _skip_on_device(bound, flag):
-            return loss
+        if not all(part.on_host for part in bound):
+            self._refuse_graph(bound)
+            if not _skip_on_device(bound, flag):
+                return loss
         _take(bound)
         if self.rule.running:
             self._advance(bound)
@@ -352,8 +353,7 @@ def _skip_on_device(bound: list[BoundGroup], flag: Tensor | None) -> bool:
 
 def _take(bound: list[BoundGroup]) -> None:
     """Take a step that is prepared."""
-    meeting = (b.meeting if isinstance(b, StagedBinding) else b for part in bound for b in part.bindings)
-    if any(b is not None and needs_others(b) for b in meeting):
+    if any(part.needs_others for part in bound):
         _run_together(bound)
         return
     for part in bound:
