@@ -22,7 +22,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 }
   text { fill: #e6edf3 } .note { fill: #9198a1 } .ours { fill: #3bc9db } .theirs { fill: #495057 }
   .limit { stroke: #9198a1 }
 }"""
-_ROW, _LEFT, _SCALE = 34, 170, 420  # pixels: height of a row, start of the bars, length of a share of 1
+_ROW, _LEFT, _SCALE = 34, 170, 390  # pixels: height of a row, start of the bars, length of a share of 1
 
 
 def picture(rows: list[dict[str, Any]]) -> str:
