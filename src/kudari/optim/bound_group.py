@@ -73,8 +73,9 @@ class BoundGroup:
         self.numbers: list[Any] = []  # numbers, and tensors with one element
         self._bind(group)
         # Asked at every step, and the same at each.
+        backends = map(backend_of, self.params)
         here = all(p.device.type == "cpu" for p in self.params)
-        self.on_host = here and not any(b.on_device for b in self.bindings)
+        self.on_host = here and not any(b is not None and b.on_device for b in backends)
         meeting = [b.meeting if isinstance(b, StagedBinding) else b for b in self.bindings]
         self.needs_others = any(b is not None and needs_others(b) for b in meeting)
 
