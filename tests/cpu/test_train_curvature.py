@@ -12,6 +12,11 @@ from tests.cpu.train_runs import CLASSES, FEATURES, linear, lines, points, quiet
 NAMES = ["sophiag", "sophiah"]
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 class Keeping:
     """Builds an optimizer and keeps it."""
 

@@ -265,7 +265,7 @@ def test_capturable_keeps_counts_on_the_device_in_checkpoints():
 def test_more_than_two_to_the_31_elements():
     size = 2**31 + 5
     if torch.cuda.mem_get_info()[0] < 5 * size:
-        pytest.skip("not enough free GPU memory (10 GiB)")
+        pytest.skip(reason="not enough free GPU memory (10 GiB)")
     p = torch.nn.Parameter(torch.ones(size, dtype=torch.bfloat16, device="cuda"))
     p.grad = torch.ones_like(p)
     kudari.optim.SGD([p], lr=0.5).step()

@@ -171,7 +171,7 @@ def angles(y, x, dtype):
 )
 def test_the_angle_is_within_2_ulp_all_around(dtype, wide):
     if np.finfo(wide).eps >= torch.finfo(dtype).eps:
-        pytest.skip("needs a wider float to judge by")
+        pytest.skip(reason="needs a wider float to judge by")
     rng = np.random.default_rng(0)
     n = 200_000
     narrow = np.float32 if dtype is torch.float32 else np.float64
