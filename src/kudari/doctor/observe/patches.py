@@ -14,20 +14,12 @@ from torch.optim import lr_scheduler
 from torch.optim import optimizer as torch_optimizer
 from torch.utils import data as torch_data
 
-from kudari.doctor.observe.patching import Patcher
+from kudari.doctor.observe.functions import watch_functions
+from kudari.doctor.observe.patching import Patcher, is_traced
 from kudari.doctor.observe.stream import Stream
-from kudari.doctor.places import caller_site, user_site
+from kudari.doctor.places import user_site
 from kudari.doctor.track.backwards import Backward
 from kudari.doctor.track.roots import RootTracker
-
-
-def _is_traced() -> bool:
-    """True while torch.compile traces or torch.func transforms: tensors there have no values to look at.
-
-    Asked first everywhere: what a compiler traces must not depend on the doctor's state.
-    """
-    return is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
-
 
 LOSSES = (
     "cross_entropy",
@@ -54,7 +46,7 @@ def install(stream: Stream, roots: RootTracker) -> Patcher:
             _scalers,
             _loading,
             _loaders,
-            _functions,
+            watch_functions,
             _ddp,
         ):
             kind(patcher, stream)
@@ -118,7 +110,7 @@ def _losses(patcher: Patcher, stream: Stream) -> None:
         def wrap(original: Any) -> Any:
             @functools.wraps(original)
             def loss(input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
-                if _is_traced():
+                if is_traced():
                     return original(input, target, *args, **kwargs)
                 if stream.quiet or not isinstance(input, torch.Tensor):
                     return original(input, target, *args, **kwargs)
@@ -299,75 +291,6 @@ def _loaders(patcher: Patcher, stream: Stream) -> None:
         return __iter__
 
     patcher.replace(torch_data.DistributedSampler, "__iter__", sampled)
-
-
-def _functions(patcher: Patcher, stream: Stream) -> None:
-    functional = nn.functional
-
-    def dropout(original: Any) -> Any:
-        @functools.wraps(original)
-        def wrapper(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-            # Only where it matters: in passes without gradients.
-            if training and p > 0 and not torch.is_grad_enabled() and not _is_traced() and not stream.quiet:
-                stream.emit("dropout_drawn", float(p), user_site())
-            return original(input, p, training, inplace)
-
-        return wrapper
-
-    for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"):
-        patcher.replace(functional, name, dropout)
-
-    def attention(original: Any) -> Any:
-        @functools.wraps(original)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            p = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
-            if p and not torch.is_grad_enabled() and not _is_traced() and not stream.quiet:
-                stream.emit("dropout_drawn", float(p), user_site())
-            return original(*args, **kwargs)
-
-        return wrapper
-
-    patcher.replace(functional, "scaled_dot_product_attention", attention)
-
-    def watch_pair(original: Any) -> Any:
-        @functools.wraps(original)
-        def compare(self: Any, other: Any, **kwargs: Any) -> Any:
-            if _is_traced() or stream.quiet or not isinstance(other, torch.Tensor):
-                return original(self, other, **kwargs)
-            if stream.sampled or not torch.is_grad_enabled():
-                stream.emit("compared", self, other, user_site())
-            return original(self, other, **kwargs)
-
-        return compare
-
-    def watch_columns(original: Any) -> Any:
-        @functools.wraps(original)
-        def reduce(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if _is_traced() or stream.quiet or not (args or kwargs):
-                return original(self, *args, **kwargs)
-            if stream.sampled or not torch.is_grad_enabled():
-                stream.emit("reduced", self, args[0] if args else kwargs.get("dim"), caller_site())
-            return original(self, *args, **kwargs)
-
-        return reduce
-
-    def watch_reads(original: Any) -> Any:
-        @functools.wraps(original)
-        def read(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if stream.sampled and not stream.quiet and not is_compiling():  # optimizers read much
-                stream.emit("read_to_host", caller_site())
-            return original(self, *args, **kwargs)
-
-        return read
-
-    patcher.replace(torch.Tensor, "__eq__", watch_pair)
-    patcher.replace(torch.Tensor, "eq", watch_pair)
-    patcher.replace(torch, "eq", watch_pair)
-    for owner in (torch.Tensor, torch):
-        patcher.replace(owner, "argmax", watch_columns)
-        patcher.replace(owner, "max", watch_columns)
-    for name in ("item", "tolist", "cpu", "__float__", "numpy"):
-        patcher.replace(torch.Tensor, name, watch_reads)
 
 
 def _ddp(patcher: Patcher, stream: Stream) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch.compiler import is_compiling
+
 _ABSENT = object()
 
 
@@ -37,3 +40,11 @@ class Patcher:
                 setattr(owner, name, own)
         while self._removers:
             self._removers.pop()()
+
+
+def is_traced() -> bool:
+    """True while torch.compile traces or torch.func transforms: tensors there have no values to look at.
+
+    Asked first everywhere: what a compiler traces must not depend on the doctor's state.
+    """
+    return is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
