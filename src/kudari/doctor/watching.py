@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from kudari.doctor.diagnose import Diagnoses, conclude, judge_run
 from kudari.doctor.finding import Finding, Severity
 from kudari.doctor.observe.patches import install
-from kudari.doctor.observe.stream import StopTrainingError
+from kudari.doctor.observe.stream import FIRST_SAMPLED_STEPS, StopTrainingError
 from kudari.doctor.printers.text import as_text
 from kudari.doctor.track.run import RunFacts
 from kudari.errors import ArgumentError
@@ -60,6 +60,7 @@ class Doctor:
 def watch(
     *subjects: nn.Module | Optimizer,
     every: int = 25,
+    first: int = FIRST_SAMPLED_STEPS,
     ignore: tuple[str, ...] = (),
     stop_on: Severity | None = None,
     steps: int | None = None,
@@ -68,7 +69,8 @@ def watch(
 
     Args:
         subjects: models and optimizers that exist already; others are met when they are used.
-        every: optimizer steps between samples of statistics after the first 20, 1 or more.
+        every: optimizer steps between samples of statistics, 1 or more.
+        first: so many steps at the start are all sampled, 1 or more.
         ignore: slugs of findings to leave out.
         stop_on: raise :class:`StopTrainingError` at the first step where a finding of this level stands.
         steps: take everything out again after so many optimizer steps, 1 or more; None watches to the end.
@@ -77,7 +79,7 @@ def watch(
         A :class:`Doctor`, whose ``findings`` are complete when the block has ended.
 
     Raises:
-        ArgumentError: ``every`` or ``steps`` is below 1.
+        ArgumentError: ``every``, ``first`` or ``steps`` is below 1.
 
     Example:
         >>> with watch() as doctor:  # doctest: +SKIP
@@ -89,9 +91,11 @@ def watch(
         raise ArgumentError(
             f"every={every} is below 1.", fix="Pass the steps between two samples, such as 25."
         )
+    if first < 1:
+        raise ArgumentError(f"first={first} is below 1.", fix="Pass a number of steps, such as 20.")
     if steps is not None and steps < 1:
         raise ArgumentError(f"steps={steps} is below 1.", fix="Pass the steps to watch, or None.")
-    run = RunFacts(every)
+    run = RunFacts(every, first)
     for subject in subjects:
         _introduce(run, subject)
     doctor = Doctor(run, ignore)

@@ -95,11 +95,14 @@ def finish(metrics: Sequence[Metric], sums: Sequence[Tensor]) -> dict[str, float
     """Read the sums, in one transfer, and return the value of each metric."""
     if not sums:
         return {}
-    flat = torch.cat(
-        [s.reshape(-1).to(torch.float32 if s.device.type == "mps" else torch.float64) for s in sums]
-    )
-    parts = torch.split(flat.cpu().double(), [s.numel() for s in sums])
-    return {m.name: m.finish(part.reshape(s.shape)) for m, part, s in zip(metrics, parts, sums, strict=True)}
+    parts: Sequence[Tensor] = sums
+    if any(s.device.type != "cpu" for s in sums):
+        flat = torch.cat(
+            [s.reshape(-1).to(torch.float32 if s.device.type == "mps" else torch.float64) for s in sums]
+        )
+        found = torch.split(flat.cpu(), [s.numel() for s in sums])
+        parts = [part.reshape(s.shape) for part, s in zip(found, sums, strict=True)]
+    return {m.name: m.finish(part.double()) for m, part in zip(metrics, parts, strict=True)}
 
 
 @dataclass

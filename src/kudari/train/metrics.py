@@ -59,8 +59,8 @@ def _mean_of(values: Tensor) -> Tensor:
 def _hits(outputs: Tensor, targets: Tensor) -> Tensor:
     if targets.is_floating_point():  # probabilities over the classes
         return _mean_of(outputs.argmax(1) == targets.argmax(1))
-    kept = targets != IGNORED_CLASS
-    return torch.stack([((outputs.argmax(1) == targets) & kept).sum(), kept.sum()])
+    # An ignored target, being negative, is never what argmax finds.
+    return torch.stack([(outputs.argmax(1) == targets).sum(), (targets != IGNORED_CLASS).sum()])
 
 
 def _binary_hits(logits: Tensor, targets: Tensor) -> Tensor:

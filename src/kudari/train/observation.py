@@ -15,6 +15,8 @@ from kudari.doctor.watching import Doctor, is_watching, watch
 from kudari.record import Diagnosis
 
 WATCHED_STEPS = 30
+# All that is asked for below needs 10 of them at most.
+SAMPLED_STEPS = 12
 # Statistics of a whole run say nothing after so few steps, and advice on speed is not asked for here.
 LATER = (*(slug for slug in WEAK if slug != "initial-loss-off"), "loader-bottleneck", "host-sync-every-step")
 
@@ -43,5 +45,5 @@ def observed(wanted: bool) -> Iterator[Observation]:
     if not wanted or is_watching():
         yield Observation(None)
         return
-    with watch(steps=WATCHED_STEPS, ignore=LATER) as doctor:
+    with watch(first=SAMPLED_STEPS, steps=WATCHED_STEPS, ignore=LATER) as doctor:
         yield Observation(doctor)

@@ -29,13 +29,14 @@ class Stream:
         quiet: above 0 while the doctor itself works or a backward recomputes; nothing is recorded.
         in_backward: above 0 while the engine runs.
         in_step: the optimizers whose ``step`` is on the stack.
-        every: steps between samples after the first 20.
+        every: steps between samples after the first ones.
+        first: so many steps at the start are all sampled.
         failures: what went wrong in the doctor itself.
         spent: seconds inside the trackers.
     """
 
-    def __init__(self, every: int = 25) -> None:
-        self.every = every
+    def __init__(self, every: int = 25, first: int = FIRST_SAMPLED_STEPS) -> None:
+        self.every, self.first = every, first
         self.tick = 0
         self.sampled = True
         self.quiet = 0
@@ -104,7 +105,7 @@ class Stream:
             self._last = perf_counter(), self.spent
             self._first = self._first or self._last
             self.tick = steps
-            self.sampled = steps < FIRST_SAMPLED_STEPS or steps % self.every == 0
+            self.sampled = steps < self.first or steps % self.every == 0
 
     def cost(self) -> float | None:
         """Time of the training loop with the doctor over its time without; None for a single step."""

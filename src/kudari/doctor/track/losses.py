@@ -16,7 +16,6 @@ from kudari.doctor.track.counting import Hits
 from kudari.doctor.track.probes import token_ids
 from kudari.doctor.track.roots import RootTracker
 
-LOOKED_FIRST = 20
 LOOKED_EVERY = 25
 MAX_SITES = 200
 MIN_LENGTH = 4
@@ -84,7 +83,7 @@ class LossTracker:
         grad = torch.is_grad_enabled() and x.requires_grad
         record.grad_calls += grad
         crashed = value is None
-        if grad and record.calls > LOOKED_FIRST and record.calls % LOOKED_EVERY:
+        if grad and record.calls > self.stream.first and record.calls % LOOKED_EVERY:
             return
         if not grad and not crashed and not torch.is_grad_enabled():
             self._note_evaluation(value)

@@ -108,8 +108,16 @@ def _first_rows(value: Any, rows: int) -> Any:
     return value[:PROBE_ROWS].detach().clone() if is_rows else value
 
 
+def _seed() -> None:
+    """The same random numbers for every run of a copy, which is on the CPU.
+
+    ``torch.manual_seed`` seeds all devices, and for one that is not in use yet writes down a stack trace.
+    """
+    torch.default_generator.manual_seed(0)
+
+
 def _outputs(twin: nn.Module, x: Any) -> Any:
-    torch.manual_seed(0)
+    _seed()
     out = twin(x)
     return out[0] if isinstance(out, (tuple, list)) else out
 
@@ -150,7 +158,7 @@ def _leak(root: Root, twin: nn.Module, name: int | str, args: list[Any], kwargs:
     x = args[name] if isinstance(name, int) else kwargs[name]
 
     def scores(tokens: Any) -> Any:
-        torch.manual_seed(0)
+        _seed()
         given = dict[int | str, Any](enumerate(args)) | kwargs | {name: tokens}
         out = twin(*(given[i] for i in range(len(args))), **{k: given[k] for k in kwargs})
         outs = out.values() if isinstance(out, dict) else out if isinstance(out, (tuple, list)) else [out]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
-from kudari.doctor.observe.stream import Stream
+from kudari.doctor.observe.stream import FIRST_SAMPLED_STEPS, Stream
 from kudari.doctor.track.backwards import BackwardTracker
 from kudari.doctor.track.calls import Root
 from kudari.doctor.track.data import DataTracker
@@ -23,8 +23,8 @@ class RunFacts:
         aborted: the script raised.
     """
 
-    def __init__(self, every: int = 25) -> None:
-        self.stream = Stream(every)
+    def __init__(self, every: int = 25, first: int = FIRST_SAMPLED_STEPS) -> None:
+        self.stream = Stream(every, first)
         self.backwards = BackwardTracker(self.stream)
         self.optimizers = OptimizerTracker(self.stream, self.backwards)
         self.roots = RootTracker(self.stream, self.optimizers)
