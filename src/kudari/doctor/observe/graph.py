@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 # Nodes that move or select values and compute none.
 VIEWS = frozenset(
@@ -21,6 +23,9 @@ VIEWS = frozenset(
 _SCALES = ("MulBackward0", "DivBackward0")
 _MEANS = ("MeanBackward0", "MeanBackward1")
 MEAN_REDUCTION, SUM_REDUCTION = 1, 2
+# Reads a value past what counts the reads of the script.
+read_value = torch.Tensor.item
+_HOOK_KEY = -1  # torch counts its handles from 0
 
 
 @dataclass
@@ -86,6 +91,19 @@ def saved(node: Any, name: str) -> Any:
         return getattr(node, f"_saved_{name}", None)
     except RuntimeError:
         return None
+
+
+def add_hook(tensor: Any, hook: Any) -> None:
+    """Call ``hook`` with the gradient of a tensor that an operation computed, and keep no handle to it.
+
+    ``Tensor.register_hook`` does the same and makes a handle besides, which takes twice as long as all the rest.
+    """
+    register = getattr(tensor.grad_fn, "_register_hook_dict", None)
+    if register is None or type(tensor) is not torch.Tensor or tensor._backward_hooks is not None:
+        tensor.register_hook(hook)
+        return
+    tensor._backward_hooks = OrderedDict({_HOOK_KEY: hook})
+    register(tensor)
 
 
 def local_part(tensor: Any) -> Any:

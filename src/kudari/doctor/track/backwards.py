@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from kudari.doctor.observe.graph import local_part, loss_tail, walk
+from kudari.doctor.observe.graph import local_part, loss_tail, read_value, walk
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.places import Site
 from kudari.doctor.track.counting import Hits, Series
@@ -116,10 +116,7 @@ class BackwardTracker:
         on_host = loss.device.type == "cpu"
         if loss.numel() != 1 or not (on_host or self.stream.sampled):
             return False
-        self.stream.quiet += 1
-        value = float(local_part(loss.detach()))
-        self.stream.quiet -= 1
-        event.value = value
+        event.value = value = float(read_value(local_part(loss)))
         record.losses.add(self.stream.tick, value)
         if not math.isfinite(value):
             record.nonfinite.hit(self.stream.tick, value=value)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from kudari.doctor.observe.autopsy import autopsy
-from kudari.doctor.observe.graph import VIEWS, Graph, local_part, saved
+from kudari.doctor.observe.graph import VIEWS, Graph, local_part, read_value, saved
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.track.backwards import Backward, BackwardSite
 from kudari.doctor.track.counting import Hits, Series
@@ -72,11 +72,10 @@ class HealthTracker:
         hits = self.bad_gradient.get(record.key)
         if hits is not None and hits.count > 3:
             return
-        for p in record.params[:2]:
+        for p in record.params[:2] if self.stream.sampled else record.glanced_at:
             grad = p.grad
-            if grad is not None and not grad.is_sparse and (p.numel() <= 4096 or self.stream.sampled):
-                on_host = grad.device.type == "cpu"
-                if (on_host or self.stream.sampled) and not math.isfinite(float(local_part(grad).sum())):
+            if grad is not None and not grad.is_sparse:
+                if not math.isfinite(read_value(local_part(grad).sum().real)):
                     self._note_gradient(record)
                 break
 

@@ -17,6 +17,8 @@ from kudari.doctor.track.backwards import Backward, BackwardTracker
 from kudari.doctor.track.counting import Hits
 
 Mark = tuple[int, int] | None
+# Elements of a gradient on the host that cost nothing to add up.
+GLANCE = 4096
 
 
 def marks(params: list[Any]) -> list[Mark]:
@@ -46,6 +48,7 @@ class OptimizerRecord:
         self.at_backward = (0, 0)
         self.in_backward = False
         self.params: list[Any] = []
+        self.glanced_at: list[Any] = []  # whose gradients are looked at in every step
         self.ids: tuple[int, ...] = ()
         self.reached: list[int] = []
         self.pending: list[int] = []
@@ -77,7 +80,7 @@ class OptimizerRecord:
     def _died(self, _: Any) -> None:
         self.changed = self.params_changed()
         self.alive = False
-        self.params, self.before, self.last, self.after_step = [], [], [], []
+        self.params, self.glanced_at, self.before, self.last, self.after_step = [], [], [], [], []
 
     def params_changed(self) -> bool:
         """True when any parameter held from the start has another version now."""
@@ -97,6 +100,7 @@ class OptimizerRecord:
         self.after_step = [None if i is None else self.after_step[i] for i in at]
         self.last = [None if i is None else self.last[i] for i in at]
         self.params, self.ids = params, tuple(map(id, params))
+        self.glanced_at = [p for p in params[:2] if p.numel() <= GLANCE and p.device.type == "cpu"]
         if optimizer.param_groups:
             group = optimizer.param_groups[0]
             self.hyper = {k: v for k, v in group.items() if isinstance(v, (int, float, bool, tuple))}
@@ -218,6 +222,11 @@ class OptimizerRecord:
         self._close_window(backwards)
 
     def _close_window(self, backwards: BackwardTracker) -> None:
+        if len(self.open) == 1 and not self.open[0].in_step and self.pending.count(1) == len(self.pending):
+            self.windows[1, True] += 1  # one backward, one step
+            self.open[0].consumed = True
+            self.open = []
+            return
         sites = {event.site for event in self.open if not event.in_step}
         count = max(self.pending, default=0)
         averaged = True

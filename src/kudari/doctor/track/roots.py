@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kudari.doctor.observe.graph import add_hook
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.places import call_chain, user_site
 from kudari.doctor.track.calls import Call, EvalPass, Probe, Root
@@ -151,7 +152,7 @@ class RootTracker:
         count = 0
         for tensor in _tensors(result):
             if tensor.requires_grad and tensor.grad_fn is not None and count < 8:
-                tensor.register_hook(_Arrival(self, call))
+                add_hook(tensor, _Arrival(self, call))
                 count += 1
         return count
 
