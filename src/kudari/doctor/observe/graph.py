@@ -25,6 +25,7 @@ _MEANS = ("MeanBackward0", "MeanBackward1")
 MEAN_REDUCTION, SUM_REDUCTION = 1, 2
 # Reads a value past what counts the reads of the script.
 read_value = torch.Tensor.item
+_WHOLE = (torch.Tensor, torch.nn.Parameter)
 _HOOK_KEY = -1  # torch counts its handles from 0
 
 
@@ -96,7 +97,7 @@ def saved(node: Any, name: str) -> Any:
 def add_hook(tensor: Any, hook: Any) -> None:
     """Call ``hook`` with the gradient of a tensor that an operation computed, and keep no handle to it.
 
-    ``Tensor.register_hook`` does the same and makes a handle besides, which takes twice as long as all the rest.
+    ``Tensor.register_hook`` does the same and makes a handle besides, which takes longer than all the rest.
     """
     register = getattr(tensor.grad_fn, "_register_hook_dict", None)
     if register is None or type(tensor) is not torch.Tensor or tensor._backward_hooks is not None:
@@ -111,7 +112,7 @@ def local_part(tensor: Any) -> Any:
 
     A sum or a norm of a DTensor waits for the other ranks, which need not be asking for it.
     """
-    return getattr(tensor, "_local_tensor", tensor)
+    return tensor if type(tensor) in _WHOLE else getattr(tensor, "_local_tensor", tensor)
 
 
 def loss_tail(node: Any, depth: int = 4) -> tuple[bool | None, float]:
