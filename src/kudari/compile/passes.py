@@ -114,7 +114,7 @@ def split(
     firsts = [last if e.op == "const" else level[e] for _, e in update.elements]
     choices = [range(last, first - 1, -1) for first in firsts]
     late = {e: max(early[e], at) for e, at in _latest(sums, last, bound).items()}
-    timings = [early, late] if sums else [early]
+    timings = [early] if late == early else [early, late]
     plans: list[tuple[RawPass, ...]] = []
     found: list[Outputs] = []
     for summed in timings:
@@ -212,6 +212,8 @@ def _known(
     overwritten = {n for n, _, _ in before}
     if any(e in late or (e.op == "slot" and e.name in overwritten) for e in walk(roots)):
         return None
+    if not before:
+        return tuple(roots)
     return substitute(roots, {slot(f"{n} new", place.kind): place for n, place, _ in before})
 
 
