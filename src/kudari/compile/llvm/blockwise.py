@@ -187,6 +187,24 @@ def _code(
         coding.store(inner, coded.codecs[i], numbers, f"%slot{i}", offset, left)
 
 
+def _left(block: Block, offset: str) -> str:
+    """Elements of the vector at an offset that lie in the block of codes."""
+    rest = block.emit(f"sub i64 %finish, {offset}")
+    few = block.emit(f"icmp slt i64 {rest}, {block.width}")
+    return block.emit(f"select i1 {few}, i64 {rest}, i64 {block.width}")
+
+
+def _over(label: str, before: str, after: str, counter: str, body: Block, step: int) -> str:
+    """A loop over the block of codes, between two labels."""
+    i = f"%{counter}"
+    return f"""{label}:
+  {i} = phi i64 [ %begin, %{before} ], [ {i}.next, %{label} ]
+{indent(body.lines)}
+  {i}.next = add i64 {i}, {step}
+  {i}.more = icmp slt i64 {i}.next, %finish
+  br i1 {i}.more, label %{label}, label %{after}"""
+
+
 def print_blocks(program: Program, number: int, width: int, declared: set[str]) -> str:
     """The inner loop of a pass: elements [start, stop) of one tensor, start being that of a block."""
     part = program.passes[number]
@@ -199,12 +217,12 @@ def print_blocks(program: Program, number: int, width: int, declared: set[str]) 
     scales = _begin(begin, coded)
     together = _TOGETHER if all(c.shift for c in coded.codecs.values()) else 1
     _unpack(fill, coded, scales, "%u", "", together)
-    _unpack(some, coded, scales, "%s", "%s.left", 1)
+    _unpack(some, coded, scales, "%s", _left(some, "%s"), 1)
     _update(coded, main, "%i", "", numbers)
     _update(coded, tail, "%whole", "%left", numbers)
     inverses = _end(end, coded)
     _code(fast, coded, inverses, "%f", "", together)
-    _code(code, coded, inverses, "%k", "%k.left", 1)
+    _code(code, coded, inverses, "%k", _left(code, "%k"), 1)
     totals = {i: last.emit(f"load {last.type}, ptr %total{i}, align 64") for i in range(len(part.sums))}
     add_up(part, last, totals)
     return f"""
@@ -224,21 +242,8 @@ blocks:
   %full = icmp eq i64 %length, {coded.block}
 {indent(begin.lines)}
   br i1 %full, label %fill, label %few
-fill:
-  %u = phi i64 [ %begin, %blocks ], [ %u.next, %fill ]
-{indent(fill.lines)}
-  %u.next = add i64 %u, {together * width}
-  %u.more = icmp slt i64 %u.next, %finish
-  br i1 %u.more, label %fill, label %filled
-few:
-  %s = phi i64 [ %begin, %blocks ], [ %s.next, %few ]
-  %s.rest = sub i64 %finish, %s
-  %s.few = icmp slt i64 %s.rest, {width}
-  %s.left = select i1 %s.few, i64 %s.rest, i64 {width}
-{indent(some.lines)}
-  %s.next = add i64 %s, {width}
-  %s.more = icmp slt i64 %s.next, %finish
-  br i1 %s.more, label %few, label %filled
+{_over("fill", "blocks", "filled", "u", fill, together * width)}
+{_over("few", "blocks", "filled", "s", some, width)}
 filled:
   %any = icmp slt i64 %begin, %whole
   br i1 %any, label %loop, label %after
@@ -257,21 +262,8 @@ tail:
 computed:
 {indent(end.lines)}
   br i1 %full, label %fast, label %short
-fast:
-  %f = phi i64 [ %begin, %computed ], [ %f.next, %fast ]
-{indent(fast.lines)}
-  %f.next = add i64 %f, {together * width}
-  %f.more = icmp slt i64 %f.next, %finish
-  br i1 %f.more, label %fast, label %coded
-short:
-  %k = phi i64 [ %begin, %computed ], [ %k.next, %short ]
-  %k.rest = sub i64 %finish, %k
-  %k.few = icmp slt i64 %k.rest, {width}
-  %k.left = select i1 %k.few, i64 %k.rest, i64 {width}
-{indent(code.lines)}
-  %k.next = add i64 %k, {width}
-  %k.more = icmp slt i64 %k.next, %finish
-  br i1 %k.more, label %short, label %coded
+{_over("fast", "computed", "coded", "f", fast, together * width)}
+{_over("short", "computed", "coded", "k", code, width)}
 coded:
   %again = icmp slt i64 %follow, %stop
   br i1 %again, label %blocks, label %done
