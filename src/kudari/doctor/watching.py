@@ -100,8 +100,9 @@ def watch(
         _introduce(run, subject)
     doctor = Doctor(run, ignore)
     if stop_on is not None:
+        run.rest.allowed = False
         run.optimizers.on_step.append(_stopper(doctor, stop_on))
-    patcher = install(run.stream, run.roots)
+    patcher = install(run.stream, run.roots, run.rest)
     if steps is not None:
 
         def close() -> None:

@@ -19,6 +19,7 @@ from kudari.doctor.observe.patching import Patcher, is_traced
 from kudari.doctor.observe.stream import Stream
 from kudari.doctor.places import user_site
 from kudari.doctor.track.backwards import Backward
+from kudari.doctor.track.resting import Rest
 from kudari.doctor.track.roots import RootTracker
 
 LOSSES = (
@@ -33,31 +34,22 @@ LOSSES = (
 )
 
 
-def install(stream: Stream, roots: RootTracker) -> Patcher:
+def install(stream: Stream, roots: RootTracker, rest: Rest) -> Patcher:
     """Put every patch in place; the patcher that is returned takes them out again."""
     patcher = Patcher()
     try:
-        for kind in (
-            _optimizers,
-            _backward,
-            _losses,
-            _clips,
-            _schedulers,
-            _scalers,
-            _loading,
-            _loaders,
-            watch_functions,
-            _ddp,
-        ):
+        for kind in (_losses, _schedulers, _loading, _loaders, watch_functions, _ddp):
             kind(patcher, stream)
-        _root_calls(patcher, stream, roots)
+        for resting in (_optimizers, _backward, _clips, _scalers):
+            resting(patcher, stream, rest)
+        _root_calls(patcher, stream, roots, rest)
     except BaseException:
         patcher.restore()
         raise
     return patcher
 
 
-def _optimizers(patcher: Patcher, stream: Stream) -> None:
+def _optimizers(patcher: Patcher, stream: Stream, rest: Rest) -> None:
     def built(original: Any) -> Any:
         @functools.wraps(original)
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
@@ -71,31 +63,40 @@ def _optimizers(patcher: Patcher, stream: Stream) -> None:
     def begins(optimizer: Any, args: Any, kwargs: Any) -> None:
         stream.in_step.append(optimizer)
         closure = args[1] if len(args) > 1 else kwargs.get("closure")  # args[0] is the optimizer
+        if stream.resting and stream.guard(rest.step_begins, optimizer, closure is not None):
+            return
         stream.emit("step_begins", optimizer, closure is not None)
 
     def ends(optimizer: Any, args: Any, kwargs: Any) -> None:
         if stream.in_step:
             stream.in_step.pop()
-        stream.emit("step_ends", optimizer)
+        if stream.resting:
+            stream.guard(rest.step_ends, optimizer)
+        else:
+            stream.emit("step_ends", optimizer)
 
     patcher.remove_later(torch_optimizer.register_optimizer_step_pre_hook(begins))
     patcher.remove_later(torch_optimizer.register_optimizer_step_post_hook(ends))
 
 
-def _backward(patcher: Patcher, stream: Stream) -> None:
+def _backward(patcher: Patcher, stream: Stream, rest: Rest) -> None:
     def wrap(original: Any) -> Any:
         @functools.wraps(original)
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
             if stream.quiet or stream.in_backward or stream.is_over():
                 return original(tensors, *args, **kwargs)
-            event = Backward(tensors, user_site(), stream.tick, bool(stream.in_step), kwargs.get("inputs"))
-            stream.emit("backward_begins", event, tensors)
+            site = user_site()
+            full = not stream.resting or not stream.guard(rest.backward, site, tensors)
+            event = Backward(tensors, site, stream.tick, bool(stream.in_step), kwargs.get("inputs"))
+            if full:
+                stream.emit("backward_begins", event, tensors)
             stream.in_backward += 1
             try:
                 original(tensors, *args, **kwargs)
             finally:
                 stream.in_backward -= 1
-            stream.emit("backward_ends", event)
+            if full:
+                stream.emit("backward_ends", event)
             return None
 
         return backward
@@ -114,6 +115,12 @@ def _losses(patcher: Patcher, stream: Stream) -> None:
                     return original(input, target, *args, **kwargs)
                 if stream.quiet or not isinstance(input, torch.Tensor):
                     return original(input, target, *args, **kwargs)
+                if stream.resting and input.requires_grad and torch.is_grad_enabled():
+                    try:
+                        return original(input, target, *args, **kwargs)
+                    except Exception:
+                        stream.emit("loss_called", name, user_site(), input, target, args, kwargs, None)
+                        raise
                 site, value = user_site(), None
                 stream.quiet += 1  # cross_entropy may call nll_loss
                 try:
@@ -131,7 +138,7 @@ def _losses(patcher: Patcher, stream: Stream) -> None:
         patcher.replace(functional, name, make(name))
 
 
-def _clips(patcher: Patcher, stream: Stream) -> None:
+def _clips(patcher: Patcher, stream: Stream, rest: Rest) -> None:
     def wrap(original: Any) -> Any:
         @functools.wraps(original)
         def clip(parameters: Any, limit: Any, *args: Any, **kwargs: Any) -> Any:
@@ -139,7 +146,10 @@ def _clips(patcher: Patcher, stream: Stream) -> None:
                 params = [parameters]
             else:
                 params = parameters = list(parameters)
-            stream.emit("clipped", params, limit, user_site())
+            if stream.resting:
+                rest.notices()
+            else:
+                stream.emit("clipped", params, limit, user_site())
             return original(parameters, limit, *args, **kwargs)
 
         return clip
@@ -206,14 +216,16 @@ def _schedulers(patcher: Patcher, stream: Stream) -> None:
                 patcher.replace(cls, "step", stepped)
 
 
-def _scalers(patcher: Patcher, stream: Stream) -> None:
+def _scalers(patcher: Patcher, stream: Stream, rest: Rest) -> None:
     scaler = torch.amp.GradScaler
 
     def announce(event: str) -> Callable[[Any], Any]:
         def wrap(original: Any) -> Any:
             @functools.wraps(original)
             def method(self: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-                if self.is_enabled():
+                if self.is_enabled() and stream.resting:
+                    rest.notices()
+                elif self.is_enabled():
                     stream.emit(event, self, optimizer)
                 return original(self, optimizer, *args, **kwargs)
 
@@ -305,7 +317,7 @@ def _ddp(patcher: Patcher, stream: Stream) -> None:
     patcher.replace(nn.parallel.DistributedDataParallel, "__init__", built)
 
 
-def _root_calls(patcher: Patcher, stream: Stream, roots: RootTracker) -> None:
+def _root_calls(patcher: Patcher, stream: Stream, roots: RootTracker, rest: Rest) -> None:
     def wrap(original: Any) -> Any:
         @functools.wraps(original)
         def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
@@ -315,15 +327,19 @@ def _root_calls(patcher: Patcher, stream: Stream, roots: RootTracker) -> None:
                 if roots.probe is not None:
                     roots.probe.enters(self, args)
                 return original(self, *args, **kwargs)
-            call = stream.guard(roots.begins, self, args, kwargs)
-            if call is None:
-                return original(self, *args, **kwargs)
+            call = None
+            resting = stream.resting and self.training and torch.is_grad_enabled()
+            if not resting or not stream.guard(rest.call, self, args, kwargs):
+                call = stream.guard(roots.begins, self, args, kwargs)
+                if call is None:
+                    return original(self, *args, **kwargs)
             roots.depth = 1
             try:
                 result = original(self, *args, **kwargs)
             finally:
                 roots.depth = 0
-            stream.guard(roots.ends, call, result)
+            if call is not None:
+                stream.guard(roots.ends, call, result)
             return result
 
         return __call__

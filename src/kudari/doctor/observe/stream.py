@@ -31,6 +31,8 @@ class Stream:
         in_step: the optimizers whose ``step`` is on the stack.
         every: steps between samples after the first ones.
         first: so many steps at the start are all sampled.
+        resting: the loop has proved ordinary, and this step is not watched in full.
+        turns: called with ``tick`` when it has changed.
         failures: what went wrong in the doctor itself.
         spent: seconds inside the trackers.
     """
@@ -42,6 +44,8 @@ class Stream:
         self.quiet = 0
         self.in_backward = 0
         self.in_step: list[Any] = []
+        self.resting = False
+        self.turns: Callable[[int], None] = lambda tick: None
         self.failures: list[str] = []
         self.spent = 0.0
         self._end: tuple[int, Callable[[], None]] | None = None
@@ -106,6 +110,7 @@ class Stream:
             self._first = self._first or self._last
             self.tick = steps
             self.sampled = steps < self.first or steps % self.every == 0
+            self.turns(steps)
 
     def cost(self) -> float | None:
         """Time of the training loop with the doctor over its time without; None for a single step."""

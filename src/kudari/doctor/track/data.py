@@ -65,14 +65,8 @@ class DataTracker:
         if x is None or x.dim() == 0:
             return
         root = call.root
-        if call.grad and self.recent_outputs:
-            fed = self.recent_outputs.get(x.data_ptr())
-            # An output that is gone may have left its address to an unrelated tensor.
-            if fed is not None and fed[2]() is not None:
-                if fed[1] == call.tick and fed[0].passes:
-                    fed[0].passes[-1].feeds_training = True
-                if fed[0].current is not None:
-                    fed[0].current.feeds_training = True
+        if call.grad:
+            self.note_feeding(call, x)
         if not call.grad and isinstance(result, torch.Tensor):
             if len(self.recent_outputs) > 50:
                 self.recent_outputs.clear()
@@ -82,6 +76,16 @@ class DataTracker:
             if self.probing and root.grad_calls == PROBE_AT_CALL and root.training_calls:
                 self._probe(root, args, kwargs)
         self.rows.called(call, root, x)
+
+    def note_feeding(self, call: Call, x: Any) -> None:
+        """A training call is given ``x``, which may be what an evaluation has just made."""
+        fed = self.recent_outputs.get(x.data_ptr()) if self.recent_outputs else None
+        # An output that is gone may have left its address to an unrelated tensor.
+        if fed is not None and fed[2]() is not None:
+            if fed[1] == call.tick and fed[0].passes:
+                fed[0].passes[-1].feeds_training = True
+            if fed[0].current is not None:
+                fed[0].current.feeds_training = True
 
     def _note_ids(self, root: Root, args: Any, kwargs: dict[str, Any]) -> None:
         root.kept = token_ids(args, kwargs)

@@ -68,6 +68,14 @@ class HealthTracker:
         finally:
             self.stream.quiet -= 1
 
+    def glance(self, record: OptimizerRecord) -> None:
+        """Look at one gradient before a step of which nothing else is measured."""
+        self.stream.quiet += 1
+        try:
+            self._check_finite(record)
+        finally:
+            self.stream.quiet -= 1
+
     def _check_finite(self, record: OptimizerRecord) -> None:
         hits = self.bad_gradient.get(record.key)
         if hits is not None and hits.count > 3:

@@ -83,7 +83,8 @@ class LossTracker:
         grad = torch.is_grad_enabled() and x.requires_grad
         record.grad_calls += grad
         crashed = value is None
-        if grad and record.calls > self.stream.first and record.calls % LOOKED_EVERY:
+        look = record.calls <= self.stream.first or self.stream.sampled or record.calls % LOOKED_EVERY == 0
+        if grad and not look and not crashed:
             return
         if not grad and not crashed and not torch.is_grad_enabled():
             self._note_evaluation(value)

@@ -118,8 +118,7 @@ class RootTracker:
         if call.grad:
             found = self._hook(call, result)
             if found:
-                root.batch = call.tick, _detached(args), _detached(kwargs)
-                self.last_root = root
+                self.keeps_batch(root, args, kwargs)
                 self.open_calls.append(weakref.ref(call))
                 if root.training_site is None and call.training:
                     root.training_site = user_site()
@@ -137,6 +136,11 @@ class RootTracker:
                 root.current.updated = True
         for watcher in self.watchers:
             watcher(call, args, kwargs, result)
+
+    def keeps_batch(self, root: Root, args: Any, kwargs: dict[str, Any]) -> None:
+        """Keep what a model was given in this step, in case it has to be run again."""
+        root.batch = self.stream.tick, _detached(args), _detached(kwargs)
+        self.last_root = root
 
     def replay(self, slopes: bool) -> Origin | None:
         """Run the models of this step once more: which operation was the first to break?"""
@@ -217,7 +221,7 @@ class RootTracker:
     def _step(self, record: OptimizerRecord, begins: bool) -> None:
         if not begins:
             if record.steps % 50 == 49:
-                self._scan_retained()
+                self.scan_retained()
             return
         keep = []
         for call in self.reached:
@@ -256,7 +260,8 @@ class RootTracker:
                 root.frozen_norm_updates.hit(call.tick)
                 break
 
-    def _scan_retained(self) -> None:
+    def scan_retained(self) -> None:
+        """Count the steps whose graphs are still alive."""
         tick = self.stream.tick
         ours = set(map(id, self.reached))
         alive = [

@@ -12,6 +12,7 @@ from kudari.doctor.track.data import DataTracker
 from kudari.doctor.track.health import HealthTracker
 from kudari.doctor.track.losses import LossTracker
 from kudari.doctor.track.optimizers import OptimizerTracker
+from kudari.doctor.track.resting import Rest
 from kudari.doctor.track.roots import RootTracker
 from kudari.doctor.track.schedules import ScheduleTracker
 
@@ -44,6 +45,8 @@ class RunFacts:
             self.optimizers, self.backwards, self.roots, self.losses, self.schedules, self.data, self.health,
         ):  # fmt: skip
             self.stream.subscribe(tracker)
+        self.rest = Rest(self)
+        self.stream.turns = self.rest.turns
         self.unheld: dict[int, dict[str, Any]] = {}
 
     def _read_leaves(self, graph: Any, event: Any) -> None:

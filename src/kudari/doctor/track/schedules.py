@@ -113,7 +113,11 @@ class ScheduleTracker:
     def _step(self, owner: OptimizerRecord, begins: bool) -> None:
         if not begins:
             self.unscaled.discard(owner.key)
-            return
+        else:
+            self.note_rates(owner)
+
+    def note_rates(self, owner: OptimizerRecord) -> None:
+        """Keep the learning rate of this step for the schedulers of an optimizer."""
         for record in self.by_key.values():
             if record.owner is owner:
                 optimizer = owner.ref()
