@@ -7,8 +7,8 @@ of blocks gives a ratio of their medians. Printed are the median of those ratios
 ratio of the means over all steps. Times are seconds of the one thread that works (waiting for a busy machine
 is not counted). The first 100 steps of a run, which are all watched in full, are outside the timing, and the
 ratio for those from the 25th on is printed last; the sampled every 25th is inside. The start is that of
-``kudari doctor SCRIPT`` less that of ``python SCRIPT``, for a script of three steps, by turns, in seconds of the
-CPU.
+``kudari doctor SCRIPT`` less that of ``python SCRIPT``, for a script of three steps, by turns, in seconds of
+the CPU.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def block(
 
 
 def measure(build: Callable, steps: int, rounds: int) -> tuple[float, list[float], float, float]:
-    """Median step in ms without the doctor, quartiles of the rounds' ratios, ratio of means, of first steps."""
+    """Median step in ms without the doctor, quartiles of the rounds' ratios, ratio of means, of the first."""
     torch.manual_seed(0)
     model, batch = build()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

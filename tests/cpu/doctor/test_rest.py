@@ -116,6 +116,31 @@ def train_inside(step_of):
         step_of(step, net, opt, x, x[:, :3].argmax(1))
 
 
+def test_clipping_in_every_step_is_ordinary_and_counted():
+    def step_of(step, net, opt, x, y):
+        opt.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        opt.step()
+
+    doctor, rested = train(260, step_of=step_of)
+    assert len(rested) == 147 and not faults(doctor)
+    assert [c.count for c in doctor.run.schedules.clips.values()] == [260]
+
+
+def test_clipping_after_the_step_is_found_where_it_begins_later():
+    def step_of(step, net, opt, x, y):
+        opt.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        if step < LATE:
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        opt.step()
+        if step >= LATE:
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+
+    assert "clip-after-step" in faults(train(2 * LATE, step_of=step_of)[0])
+
+
 def test_clipping_that_begins_later_ends_the_rest():
     def step_of(step, net, opt, x, y):
         opt.zero_grad()
@@ -125,11 +150,12 @@ def test_clipping_that_begins_later_ends_the_rest():
         opt.step()
 
     doctor, rested = train(2 * LATE, step_of=step_of)
-    assert max(rested) == LATE
+    assert LATE in rested and LATE + 1 not in rested
+    assert [c.count for c in doctor.run.schedules.clips.values()] == [LATE - 1]
     assert not faults(doctor)
 
 
-@pytest.mark.parametrize("what", ["accumulation", "clipping", "closure", "two optimizers"])
+@pytest.mark.parametrize("what", ["accumulation", "closure", "two optimizers"])
 def test_what_is_not_ordinary_is_always_watched(what):
     others = []
 
@@ -150,8 +176,6 @@ def test_what_is_not_ordinary_is_always_watched(what):
         (loss / 2 if what == "accumulation" else loss).backward()
         if what == "accumulation" and step % 2:
             return
-        if what == "clipping":
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         opt.step()
         for other in others:
             other.param_groups[0]["params"][0].grad = torch.ones(2)

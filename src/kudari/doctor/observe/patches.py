@@ -147,7 +147,7 @@ def _clips(patcher: Patcher, stream: Stream, rest: Rest) -> None:
             else:
                 params = parameters = list(parameters)
             if stream.resting:
-                rest.notices()
+                rest.clipped()
             else:
                 stream.emit("clipped", params, limit, user_site())
             return original(parameters, limit, *args, **kwargs)

@@ -1,8 +1,8 @@
 """Rest: a loop that has proved ordinary is watched in full for two steps of every 25.
 
-Ordinary is one optimizer, one backward a step, gradients wiped between two steps, the model in training mode,
-no clipping, no scaler, and nothing found so far. Between the full looks losses are read, one gradient is
-glanced at, rows are noted and steps counted. Whatever is not ordinary ends the rest.
+Ordinary is one optimizer, one backward a step, gradients wiped between two steps, one clipping at most, no
+scaler, the model in training mode, and nothing found so far. Between the full looks losses are read, one
+gradient is glanced at, rows are noted and steps counted. Whatever is not ordinary ends the rest.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ class Rest:
 
     def _may(self) -> bool:
         run, live = self.run, self.run.optimizers.live()
-        if not self.allowed or len(live) != 1 or len(run.backwards.sites) != 1 or run.schedules.clips:
+        if not self.allowed or len(live) != 1 or len(run.backwards.sites) != 1:
+            return False
+        clips = run.schedules.clips.values()
+        if len(clips) > 1 or any(c.consumed.count or c.empty.count or c.scaled.count for c in clips):
             return False
         if run.health.bad_loss is not None or run.health.bad_gradient:
             return False
@@ -115,6 +118,13 @@ class Rest:
             record.losses.add(self.stream.tick, value)
             record.recent.append(value)
         return True
+
+    def clipped(self) -> None:
+        """Gradients are clipped, as they were before; or for the first time."""
+        if not self.run.schedules.clips:
+            self.odd = True
+        for record in self.run.schedules.clips.values():
+            record.count += 1
 
     def step_begins(self, optimizer: Any, has_closure: bool) -> bool:
         """A step is about to run; False where it needs the full look."""
