@@ -48,6 +48,14 @@ def test_adaptive_rates_grow_with_the_square_root_of_the_batch_and_sgd_in_propor
     assert accumulated == value("lr", optimizer="sgd", batch_size=256)
 
 
+def test_a_batch_larger_than_the_data_counts_as_the_data():
+    of_all = chosen(samples=1437, batch_size=1437)
+    for facts in ({"batch_size": 100_000}, {"batch_size": 64, "accumulate": 1000}):
+        more = chosen(samples=1437, **facts)
+        for key in ("optimizer.name", "optimizer.lr", "schedule", "epochs"):
+            assert more[key].value == of_all[key].value
+
+
 def test_pretraining_rates_pass_through_the_table_and_fall_in_between():
     rates = [
         value("lr", purpose="pretraining", kind="transformer", optimizer="adamw", parameters=int(size))

@@ -127,16 +127,19 @@ def announce(screen: Screen, prepared: Prepared, folder: RunDir) -> None:
         [
             ("model", describe(prepared.model)),
             ("optimizer", f"{optimizer.name}, lr {optimizer.lr:g}, schedule {config.schedule}"),
-            ("length", f"{length}{prepared.resolved.steps:,} steps of {_step_size(config)}"),
+            ("length", f"{length}{prepared.resolved.steps:,} steps of {_step_size(prepared)}"),
             ("runs on", str(choose_device(config.device))),
             ("folder", str(folder.path)),
         ]
     )
 
 
-def _step_size(config: Config) -> str:
+def _step_size(prepared: Prepared) -> str:
+    config, samples = prepared.config, len(prepared.bundle.train)
+    if config.batch_size >= samples:
+        return f"all {samples:,} samples"
     batches = f"{config.accumulate} x " if config.accumulate > 1 else ""
-    return f"{batches}{config.batch_size} samples"
+    return f"{batches}{config.batch_size:,} samples"
 
 
 def train(prepared: Prepared, folder: RunDir, *, resume: bool, progress: bool, doctor: bool = True) -> Run:

@@ -113,7 +113,7 @@ def peak_rate(now: Situation, optimizer: str) -> Rate | None:
     if start is None:
         return None
     base = _base(now, optimizer, start)
-    batch = (now.batch_size or REFERENCE_BATCH) * now.accumulate
+    batch = now.samples_per_step
     if batch == REFERENCE_BATCH or now.purpose != "training":  # the others' rates are for their own batches
         return base
     ratio = batch / REFERENCE_BATCH

@@ -76,7 +76,14 @@ class Situation:
     @property
     def large_batch(self) -> bool:
         """Whether a step has so many samples that layers need rates of their own."""
-        return (self.batch_size or 0) * self.accumulate >= 4096
+        return self.batch_size is not None and self.samples_per_step >= 4096
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples that one optimizer step sees: of a batch that was decided, never more than there are."""
+        if self.batch_size is None:
+            return REFERENCE_BATCH * self.accumulate
+        return min(self.batch_size * self.accumulate, self.samples)
 
     @property
     def little_memory(self) -> bool:
