@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -177,6 +178,46 @@ def test_run_without_a_sound_checkpoint_is_not_resumed(tmp_path):
         quiet_fit(network(), points(), steps=5, resume=tmp_path / "run")
     with pytest.raises(CheckpointError, match="no checkpoint"):
         quiet_fit(network(), points(), steps=5, resume=tmp_path / "nothing")
+
+
+def killed_before_its_first_checkpoint(folder):
+    """What a run leaves that was killed: no facts, no weights, a torn line of metrics."""
+    quiet_fit(network(), points(), steps=5, out=folder)
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "checkpoints").mkdir()
+    (folder / "facts.json").unlink()
+    (folder / "model.safetensors").unlink()
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"kind": "tra')
+
+
+def test_run_killed_before_its_first_checkpoint_begins_again_in_its_folder(tmp_path):
+    whole = quiet_fit(network(), points(), steps=5, out=tmp_path / "whole")
+    killed_before_its_first_checkpoint(tmp_path / "run")
+    resumed = quiet_fit(network(), points(), steps=5, resume=tmp_path / "run")
+    assert same_bits(resumed.model, whole.model)
+    assert resumed.dir.path == tmp_path / "run"
+    assert [line["step"] for line in lines(resumed, "train")] == [1, 2, 3, 4, 5]
+
+
+def test_finished_run_whose_checkpoints_were_removed_is_not_begun_again(tmp_path):
+    run = quiet_fit(network(), points(), steps=5, out=tmp_path / "run")
+    shutil.rmtree(run.dir.checkpoints)
+    run.dir.checkpoints.mkdir()
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        quiet_fit(network(), points(), steps=5, resume=tmp_path / "run")
+
+
+def test_metrics_reach_the_disk_before_the_checkpoint_they_lead_to(tmp_path, monkeypatch):
+    on_disk = []
+
+    def saves(folder, *_):
+        text = (folder.parent / "metrics.jsonl").read_text(encoding="utf-8")
+        on_disk.append([line["step"] for line in map(json.loads, text.splitlines())])
+
+    monkeypatch.setattr("kudari.train.session.save_checkpoint", saves)
+    quiet_fit(network(), points(), steps=5, out=tmp_path / "run", save_every=3)
+    assert on_disk == [[1, 2, 3], [1, 2, 3, 4, 5]]
 
 
 def test_checkpoint_of_another_run_is_refused_by_name(tmp_path):

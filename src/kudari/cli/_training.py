@@ -136,10 +136,10 @@ def announce(screen: Screen, prepared: Prepared, folder: RunDir) -> None:
 
 def _step_size(prepared: Prepared) -> str:
     config, samples = prepared.config, len(prepared.bundle.train)
-    if config.batch_size >= samples:
+    if config.batch_size is not None and config.batch_size >= samples:
         return f"all {samples:,} samples"
     batches = f"{config.accumulate} x " if config.accumulate > 1 else ""
-    return f"{batches}{config.batch_size:,} samples"
+    return f"{batches}{config.batch_size} samples"
 
 
 def train(prepared: Prepared, folder: RunDir, *, resume: bool, progress: bool, doctor: bool = True) -> Run:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kudari.errors import CheckpointError
+from kudari.record import RunDir
 from kudari.train.tree import Json, flatten, unflatten
 
 _VERSION = 1
@@ -226,6 +227,13 @@ def find_checkpoint(path: Path) -> tuple[Path, tuple[str, ...]]:
         why=" ".join(said),
         fix="Pass the folder of a run that has saved one, or start without resume=.",
     )
+
+
+def has_not_saved(path: Path) -> bool:
+    """Say whether this is the folder of a run that was killed before it saved its first checkpoint."""
+    run = RunDir(path)
+    begun, ended = run.config.is_file() and run.checkpoints.is_dir(), run.facts.exists()
+    return begun and not ended and not _steps(run.checkpoints)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

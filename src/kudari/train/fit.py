@@ -85,7 +85,8 @@ def fit(
         device: ``auto`` (CUDA if there is one), or as torch names it.
         threads: ``auto`` gives one thread to small models; see :mod:`kudari.train.threads`.
         out: the run's folder, which must not hold a run; None makes ``runs/<name>-<number>``.
-        resume: folder of a run (or one checkpoint) to continue, with the same other arguments.
+        resume: folder of a run (or one checkpoint) to continue, with the same other arguments; one that was
+            killed before its first checkpoint begins at step 0.
         log_every: steps between lines of the metrics log; None makes about 100 of them, at most 50 steps
             apart.
         eval_every: steps between validations; None means the end of each epoch, at most 100 times.

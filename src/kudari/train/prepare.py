@@ -17,7 +17,14 @@ from torch.optim import Optimizer
 from kudari.data import Bundle
 from kudari.errors import ArgumentError, CheckpointError
 from kudari.record import Choice
-from kudari.train.checkpoint import Checkpoint, check_config, check_weights, find_checkpoint, load_checkpoint
+from kudari.train.checkpoint import (
+    Checkpoint,
+    check_config,
+    check_weights,
+    find_checkpoint,
+    has_not_saved,
+    load_checkpoint,
+)
 from kudari.train.feeds import Batch
 from kudari.train.losses import Loss, infer_loss, resolve_loss
 from kudari.train.metrics import Metric, default_metrics, resolve_metrics
@@ -151,6 +158,8 @@ def _describe_data(sources: _Sources) -> tuple[str, ...]:
 def _checkpoint(o: Options) -> tuple[Checkpoint | None, tuple[str, ...]]:
     if o.resume is None:
         return None, ()
+    if has_not_saved(Path(o.resume)):
+        return None, (f"{o.resume} has no checkpoint yet: it begins at step 0.",)
     path, said = find_checkpoint(Path(o.resume))
     checkpoint = load_checkpoint(path)
     return checkpoint, (*said, f"Resuming {path.parent.parent} at step {checkpoint.step}.")

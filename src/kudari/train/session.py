@@ -10,7 +10,7 @@ from torch import nn
 
 from kudari.errors import ArgumentError
 from kudari.record import MetricsWriter, RunDir, new_rundir
-from kudari.train.checkpoint import Checkpoint, find_checkpoint, save_checkpoint
+from kudari.train.checkpoint import Checkpoint, find_checkpoint, has_not_saved, save_checkpoint
 from kudari.train.conclude import conclude
 from kudari.train.environment import choose_device
 from kudari.train.loop import Loop
@@ -68,8 +68,8 @@ def _train(
     p: Prepared, o: Options, folder: RunDir, progress: Progress, stop: StopRequest, log: MetricsWriter
 ) -> None:
     def save() -> None:
+        log.flush()  # first: lines after the checkpoint are dropped on resume, missing ones are lost
         save_checkpoint(folder.checkpoints, _snapshot(p, o), o.keep_checkpoints)
-        log.flush()
 
     parts = Parts(
         model=p.model,
@@ -113,8 +113,8 @@ def _aloud(p: Prepared) -> Iterator[str]:
 
 def _folder(p: Prepared, o: Options) -> RunDir:
     if o.resume is not None:
-        path = find_checkpoint(Path(o.resume))[0]
-        return RunDir(path.parent.parent).make()
+        path = Path(o.resume)
+        return RunDir(path if has_not_saved(path) else find_checkpoint(path)[0].parent.parent).make()
     if o.out is None:
         folder = new_rundir(Path("runs"), p.about.name or type(p.model).__name__.lower())
     else:
