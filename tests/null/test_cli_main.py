@@ -44,6 +44,24 @@ def test_every_command_has_one_line_of_help_and_shows_its_own(name, capsys):
     assert f"usage: kudari {name}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "digits", "--json", "epochs=3"],
+        ["tune", "search", "digits", "--trials", "3", "--json", "epochs=3"],
+        ["tune", "lr", "--json", "digits", "--budget", "0.4", "epochs=3"],
+    ],
+)
+def test_options_may_stand_between_the_other_words(words, monkeypatch):
+    command = front.load_command(words[0])
+    seen = []
+    with_command(monkeypatch, lambda args: seen.append(args) or 0, words[0])
+    monkeypatch.setattr(front.load_command(None), "configure", command.configure)
+    assert front.main(words) == 0
+    assert seen[0].words == ["digits", "epochs=3"]
+    assert seen[0].json
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
 def test_the_overview_names_every_command(words, capsys):
     assert front.main(words) == 0

@@ -70,7 +70,25 @@ class Command(Protocol):
 
 
 class Parser(argparse.ArgumentParser):
-    """Prints mistakes the way all other mistakes are printed, with a hint instead of the whole usage."""
+    """Prints mistakes the way all other mistakes are printed, with a hint instead of the whole usage.
+
+    Options may stand between the other words, of sub-commands too: ``kudari train digits --json epochs=3``.
+    """
+
+    _mixing = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        # argparse itself asks a sub-command's parser for this; to mix, it asks for this again, inside.
+        takes_the_rest = any(a.nargs in (argparse.PARSER, argparse.REMAINDER) for a in self._actions)
+        if self._mixing or takes_the_rest:
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
 
     def error(self, message: str) -> NoReturn:
         raise ArgumentError(f"{self.prog}: {message}.", fix=f"See: {self.prog} --help")
@@ -129,15 +147,7 @@ def _dispatch(words: list[str]) -> int:
         prog=f"kudari {name}", description=command.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.configure(parser)
-    return command.run(_parsed(parser, rest))
-
-
-def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
-    """Options may stand between the other words: ``kudari train digits --json epochs=3``."""
-    try:
-        return parser.parse_intermixed_args(words)
-    except TypeError:  # argparse refuses to mix where a command has sub-commands
-        return parser.parse_args(words)
+    return command.run(parser.parse_args(rest))
 
 
 def _overview(names: Sequence[str]) -> int:
