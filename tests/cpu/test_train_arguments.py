@@ -118,6 +118,7 @@ def test_decay_by_name_stays_off_biases_and_norms(tmp_path):
         "4.weight": (0.1, "weight"), "4.bias": (0.0, "bias"),
     }  # fmt: skip
     assert run.facts.formula == optim.describe(optim.AdamW.rule).formula
+    assert "weight_decay=0.1)" in run.facts.optimizer
 
 
 def test_frozen_parameters_stay_and_are_said_to(tmp_path):

@@ -98,11 +98,17 @@ def _check_optimizer(optimizer: Any, params: list[nn.Parameter]) -> None:
 
 
 def describe_optimizer(optimizer: Optimizer) -> str:
-    """Return one line, such as ``AdamW(lr=0.001, betas=(0.9, 0.999), weight_decay=0.01)``."""
+    """Return one line, such as ``AdamW(lr=0.001, betas=(0.9, 0.999), weight_decay=0.01)``.
+
+    Values are those it was made with; weight decay is the largest of its groups.
+    """
     usual = COMMON if isinstance(optimizer, optim.RuleOptimizer) else {}
+    values = dict(optimizer.defaults)
+    if "weight_decay" in values:
+        values["weight_decay"] = max(group["weight_decay"] for group in optimizer.param_groups)
     named = {
         k: v
-        for k, v in optimizer.defaults.items()
+        for k, v in values.items()
         if v is not None and v is not False and v != 0 and not (k in usual and v == usual[k])
     }
     return f"{type(optimizer).__name__}({', '.join(f'{k}={_plain(v)}' for k, v in named.items())})"
