@@ -141,7 +141,7 @@ def test_mixed_sizes_are_scaled_and_said(digits):
         save(digits / "1" / f"side{side}.png", np.full((side, 2 * side), 7, dtype=np.uint8))
     bundle = load_path(digits)
     assert bundle.train.inputs.shape[1:] == (1, 8, 8)
-    assert any("of 4 sizes pixels and are scaled to 8x8" in sentence for sentence in bundle.said)
+    assert any("of 4 different sizes and are scaled to 8x8" in sentence for sentence in bundle.said)
     assert load_path(digits, image_size=12).train.inputs.shape[1:] == (1, 12, 12)
     assert load_path(digits, image_size=(6, 10)).train.inputs.shape[1:] == (1, 6, 10)
     with pytest.raises(ArgumentError, match="image_size=0"):

@@ -232,9 +232,9 @@ def choose_size(headers: Sequence[Header], image_size: int | tuple[int, int] | N
         why = "image_size=N changes that"
     if set(sizes) == {(to_height, to_width)}:
         return to_height, to_width, ""
-    were = f"{width}x{height}" if len(sizes) == 1 else f"of {len(sizes):,} sizes"
+    were = f"{width}x{height} pixels" if len(sizes) == 1 else f"of {len(sizes):,} different sizes"
     became = f"scaled to {to_width}x{to_height}, keeping their centre ({why})"
-    return to_height, to_width, f"The pictures were {were} pixels and are {became}."
+    return to_height, to_width, f"The pictures were {were} and are {became}."
 
 
 def _check_memory(samples: int, channels: int, height: int, width: int) -> None:
