@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kudari.compile.extend import AVERAGE
 from kudari.compile.notation import Rule
 from kudari.compile.rounding import KAHAN
-from kudari.errors import CheckpointError, did_you_mean
-from kudari.optim import bitsandbytes, sharding
+from kudari.errors import CheckpointError, HyperError, did_you_mean
+from kudari.optim import bitsandbytes, hypers, sharding
 from kudari.optim.states import convert, is_coded, kept_as, state_dtype
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def load(optimizer: RuleOptimizer, state_dict: dict[str, Any]) -> None:
         state_dict: as from ``state_dict()`` of this class or of torch's class of the same name; not kept.
 
     Raises:
-        StateMismatchError: groups or names do not fit.
+        StateMismatchError: groups, their values, names or states do not fit.
     """
     state_dict = state_dict.copy()
     for hook in optimizer._optimizer_load_state_dict_pre_hooks.values():
@@ -46,11 +47,13 @@ def load(optimizer: RuleOptimizer, state_dict: dict[str, Any]) -> None:
     matched = _match(optimizer.param_groups, saved_groups)
     state: defaultdict[Any, Any] = defaultdict(dict)
     groups = [_merge(ours, saved) for ours, saved in zip(optimizer.param_groups, saved_groups, strict=True)]
+    _check_values(optimizer.rule, groups)
     group_of = {p: group for group in groups for p in group["params"]}
+    of_parameters = set(chain.from_iterable(g["params"] for g in saved_groups))
     for key, value in state_dict["state"].items():
         if key in matched:
             state[matched[key]] = _take_all(optimizer.rule, matched[key], group_of[matched[key]], value)
-        else:
+        elif key not in of_parameters:  # states of parameters that are not here would be taken for others'
             state[key] = copy.deepcopy(value)
     optimizer.__setstate__({"state": state, "param_groups": groups})
     for after in optimizer._optimizer_load_state_dict_post_hooks.values():
@@ -77,6 +80,17 @@ def _match(groups: list[dict[str, Any]], saved: list[dict[str, Any]]) -> dict[An
     return dict(zip(chain.from_iterable(g["params"] for g in saved), ours_flat, strict=True))
 
 
+def _check_values(rule: Rule, groups: list[dict[str, Any]]) -> None:
+    try:
+        for group in groups:
+            hypers.check(rule, group)
+    except HyperError as error:
+        raise StateMismatchError(
+            f"The checkpoint's values are not for this class: {error.what}.",
+            fix=f"Load a checkpoint of {rule.name}, or begin with fresh states.",
+        ) from error
+
+
 def _match_by_name(groups: list[dict[str, Any]], saved: list[dict[str, Any]]) -> dict[Any, Tensor]:
     numbers = {n: i for g in saved for n, i in zip(g["param_names"], g["params"], strict=True)}
     matched: dict[Any, Tensor] = {}
@@ -96,6 +110,7 @@ def _take_all(rule: Rule, p: Tensor, group: Mapping[str, Any], saved: Mapping[st
     if bitsandbytes.is_entry(saved):
         saved = bitsandbytes.translate(rule, p, group, saved)
     declared = {s.key: s for s in rule.states}
+    _refuse_another(rule, p, group, saved)
     if group["rounding"] == "kahan":
         declared[KAHAN.key] = KAHAN
     found = {}
@@ -112,6 +127,19 @@ def _take_all(rule: Rule, p: Tensor, group: Mapping[str, Any], saved: Mapping[st
         else:
             found[key] = _take(p, key, value)
     return found
+
+
+def _refuse_another(rule: Rule, p: Tensor, group: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Refuse states of another optimizer: some are not ours, and some of ours are not there."""
+    wanted = [s.key for s in rule.active_states({**group, **rule.kinds_of(tuple(p.shape), group)})]
+    lacking = [key for key in wanted if key not in saved]
+    foreign = set(saved) - {s.key for s in rule.states} - {"step", KAHAN.key, AVERAGE.key}
+    if lacking and foreign:
+        raise StateMismatchError(
+            f"The checkpoint keeps {', '.join(sorted(foreign))}; {rule.name} keeps {', '.join(wanted)}.",
+            why="It is another optimizer's: the step would start from nothing, at a rate meant for that one.",
+            fix="Load it into the class that wrote it, or begin with fresh states.",
+        )
 
 
 def _take(param: Tensor, key: str, value: Any) -> Any:

@@ -102,3 +102,36 @@ def test_a_closure_under_a_grad_scaler_is_refused_by_torch_and_an_unscaled_step_
     torch.testing.assert_close(a, b, rtol=1e-6, atol=0)
     with pytest.raises(RuntimeError, match="Closure use is not currently supported"):
         scaler.step(scaled, closure=lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "said"),
+    [
+        ("SGD", {"lr": 0.1, "momentum": 0.9}, "keeps exp_avg, exp_avg_sq; SGD keeps momentum_buffer"),
+        ("Adan", {}, r"values are not for this class: Adan: betas=\(0.9, 0.999\) is not allowed"),
+    ],
+)
+def test_a_checkpoint_of_another_class_is_refused_and_changes_nothing(cls, options, said):
+    p = torch.nn.Parameter(torch.ones(3))
+    p.grad = torch.ones(3)
+    other = kudari.optim.AdamW([p], lr=0.5)
+    other.step()
+    optimizer = getattr(kudari.optim, cls)([p], **options)
+    before = optimizer.state_dict()
+    with pytest.raises(ValueError, match=said):
+        optimizer.load_state_dict(other.state_dict())
+    assert optimizer.state_dict() == before
+
+
+def test_states_of_parameters_that_are_gone_are_not_taken_for_those_of_others():
+    named = {name: torch.nn.Parameter(torch.zeros(2)) for name in "abc"}
+    whole = kudari.optim.AdamW(list(named.items()))
+    for size, p in enumerate(named.values()):
+        p.grad = torch.full((2,), float(size + 1))
+    whole.step()
+    part = kudari.optim.AdamW([("c", named["c"]), ("a", named["a"])])
+    part.load_state_dict(whole.state_dict())
+    saved = part.state_dict()["state"]
+    assert sorted(saved) == [0, 1]
+    for number, name in enumerate("ca"):
+        assert torch.equal(saved[number]["exp_avg"], whole.state[named[name]]["exp_avg"])
