@@ -174,6 +174,10 @@ def test_groups_can_have_a_factor_of_their_own():
         ({"also": {"lr": constant()}}, "scheduled twice"),
         ({"groups": {"hed": constant()}}, "no parameter group 'hed'"),
         ({"groups": {7: constant()}}, "no parameter group 7"),
+        (
+            {"also": {"betas": constant()}},
+            "betas is 2 numbers, and a schedule gives one. Name which: 'betas[0]'",
+        ),
     ],
 )
 def test_names_that_the_optimizer_lacks_are_refused(kwargs, words):
@@ -247,3 +251,8 @@ def test_a_kudari_schedule_goes_on_from_the_state_of_a_torch_scheduler():
     ours = cosine(length=20).attach(again, total_steps=20)
     ours.load_state_dict(theirs.state_dict())
     assert ours.get_last_lr() == [pytest.approx(theirs.get_last_lr()[0])]
+
+
+def test_what_is_no_optimizer_is_refused():
+    with pytest.raises(ArgumentError, match="Linear is no optimizer"):
+        cosine().attach(torch.nn.Linear(1, 1), total_steps=10)

@@ -91,6 +91,11 @@ class ScheduleLR(LRScheduler):
         also: Mapping[str, Schedule] | None = None,
         independent_decay: bool = False,
     ) -> None:
+        if not hasattr(optimizer, "param_groups"):  # wrappers of optimizers have them too
+            raise ArgumentError(
+                f"{type(optimizer).__name__} is no optimizer: it has no parameter groups.",
+                fix="Pass the optimizer whose learning rate is to follow the schedule.",
+            )
         # torch's constructor is left out on purpose: it replaces optimizer.step and takes a step.
         self.optimizer = optimizer
         self.schedule = schedule
@@ -239,8 +244,7 @@ class ScheduleLR(LRScheduler):
                     fix=f"It has: {', '.join(known)}.",
                 )
             for group in groups:
-                if target.index is not None and target.index >= len(group.get(target.key, ())):
-                    raise ArgumentError(f"{target.key} has no element {target.index}.")
+                _check_element(target, group.get(target.key))
         named = [str(group["name"]) for group in groups if "name" in group]
         for key in self._group_bound:
             if key not in named and not (isinstance(key, int) and 0 <= key < len(groups)):
@@ -248,6 +252,18 @@ class ScheduleLR(LRScheduler):
                     f"There is no parameter group {key!r}.{did_you_mean(str(key), named)}",
                     fix=f"There are {len(groups)} groups; names: {', '.join(named) or 'none'}.",
                 )
+
+
+def _check_element(target: Target, value: Any) -> None:
+    """Refuse an element that is not there, and several numbers where one is scheduled."""
+    several = isinstance(value, tuple | list)
+    if target.index is None and several:
+        raise ArgumentError(
+            f"{target.key} is {len(value)} numbers, and a schedule gives one.",
+            fix=f"Name which: '{target.key}[0]'.",
+        )
+    if target.index is not None and value is not None and target.index >= (len(value) if several else 0):
+        raise ArgumentError(f"{target.key} has no element {target.index}.")
 
 
 def _copy(value: Any) -> Any:
