@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -141,6 +143,18 @@ def test_plateau_scheduler_steps_on_validation_loss(tmp_path):
     assert lines(run, "train")[-1]["lr"] < 1.0
 
 
+def test_plateau_of_ours_falls_on_validation_loss_and_goes_on_where_it_was(tmp_path):
+    options = {"schedule": "plateau(factor=0.5, patience=1, mode='max')", "eval_every": 1, "log_every": 1}
+    whole = quiet_fit(linear(), points(), points(), steps=8, lr=0.1, out=tmp_path / "w", **options)
+    rates = [line["lr"] for line in lines(whole, "train")]
+    assert rates[0] == 0.1
+    assert rates[-1] == 0.1 * 0.5**3
+    quiet_fit(linear(), points(), points(), steps=8, lr=0.1, out=tmp_path / "p", save_every=3, **options)
+    shutil.rmtree(tmp_path / "p" / "checkpoints" / "step-000008")
+    parts = quiet_fit(linear(), points(), points(), steps=8, lr=0.1, resume=tmp_path / "p", **options)
+    assert [line["lr"] for line in lines(parts, "train")] == rates
+
+
 def misfits():
     x, y = points(20)
     net = network()
@@ -191,6 +205,22 @@ def misfits():
     yield "sum", net, (x, y), {"loss": nn.CrossEntropyLoss(reduction="sum")}, ArgumentError, "reduction='sum'"
     yield "no scalar", net, (x, y), {"loss": lambda o, t: o.sum(1)}, DataError, "not a scalar"
     yield "augment", net, [(x, y)], {"augment": lambda x, y, g: (x, y)}, ArgumentError, "in memory"
+    yield "float loss", net, (x, y), {"loss": lambda o, t: o.sum().item()}, DataError, "a float, not a scalar"
+    yield "detached", net, (x, y), {"loss": lambda o, t: o.detach().sum()}, DataError, "has no gradient"
+    words = nn.Embedding(7, 5)
+    tokens = torch.randint(0, 5, (20, 4))
+    yield "classes last", words, (tokens, tokens), {}, DataError, r"Return outputs\.movedim\(-1, 1\)"
+    yield (
+        "scheduler class",
+        net,
+        (x, y),
+        {"schedule": torch.optim.lr_scheduler.StepLR},
+        ArgumentError,
+        "class",
+    )
+    yield "optimizer number", net, (x, y), {"optimizer": 3, "lr": None}, ArgumentError, "gave a int"
+    yield "plateau", net, (x, y), {"schedule": "warmup(1) >> plateau"}, ArgumentError, "there is no valid"
+    yield "best", net, (x, y), {"keep": "best"}, ArgumentError, "there is no valid"
     yield "out and resume", net, (x, y), {"out": "a", "resume": "b"}, ArgumentError, "both given"
 
 

@@ -67,8 +67,8 @@ def fit(
         optimizer: a name of :func:`kudari.optim.names`, an Optimizer class, an Optimizer, or a function of
             the parameters.
         schedule: text or object of :mod:`kudari.schedules`, a torch LRScheduler of the optimizer (stepped
-            once per optimizer step; plateau schedulers once per validation), ``factor(step, total_steps)``,
-            or None.
+            once per optimizer step), ``factor(step, total_steps)``, or None. Plateaus of either kind are
+            told the loss of every validation.
         epochs, steps: length, one of them; 20 epochs if neither.
         batch_size: samples of a micro-batch; loaders of your own have their own.
         lr: peak learning rate, above 0; None takes the optimizer's default.
@@ -80,7 +80,7 @@ def fit(
         clip_norm: largest Euclidean norm of the gradient.
         precision: ``fp32``, or ``bf16`` for forward passes under autocast; weights stay float32.
         augment: ``augment(x, y, generator)`` for training data in memory.
-        keep: ``last`` leaves the final weights, ``best`` those of the best validation.
+        keep: ``last`` leaves the final weights, ``best`` those of the best validation (needs ``valid``).
         seed: 0 or more.
         device: ``auto`` (CUDA if there is one), or as torch names it.
         threads: ``auto`` gives one thread to small models; see :mod:`kudari.train.threads`.

@@ -69,11 +69,23 @@ def check_loss(loss: Loss, outputs: Tensor, targets: Tensor, name: str = "train"
         _check_classes(loss, outputs, targets, name)
     elif loss.kind == "values":
         _check_values(loss, outputs, targets, name)
+    outputs = outputs.detach().requires_grad_(outputs.is_floating_point() or outputs.is_complex())
     value = loss.compute(outputs, targets)
-    if not isinstance(value, Tensor) or value.ndim != 0:
-        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    if not isinstance(value, Tensor):
         raise DataError(
-            f"The loss {loss.name} gives {shape}, not a scalar.", fix="Return its mean: loss.mean()."
+            f"The loss {loss.name} gives a {type(value).__name__}, not a scalar tensor.",
+            fix="Return the one tensor to minimise; where it has parts, their sum.",
+        )
+    if value.ndim != 0:
+        raise DataError(
+            f"The loss {loss.name} gives {tuple(value.shape)}, not a scalar.",
+            fix="Return its mean: loss.mean().",
+        )
+    if outputs.requires_grad and not value.requires_grad:
+        raise DataError(
+            f"The loss {loss.name} has no gradient with respect to the model's outputs.",
+            why="Nothing would be learned from it.",
+            fix="Compute it with torch's operations, without detach, item, argmax or no_grad.",
         )
 
 
@@ -96,7 +108,11 @@ def _check_classes(loss: Loss, outputs: Tensor, targets: Tensor, name: str) -> N
         raise DataError(
             f"{loss.name} needs targets of shape {wanted} for outputs {tuple(outputs.shape)}; "
             f"{name} targets have {tuple(targets.shape)}.",
-            fix="Pass y.squeeze(1)." if squeeze else "Outputs are (N, classes, ...), targets (N, ...).",
+            fix="Pass y.squeeze(1)."
+            if squeeze
+            else "Return outputs.movedim(-1, 1) from the model: classes come second."
+            if targets.shape == outputs.shape[:-1]
+            else "Outputs are (N, classes, ...), targets (N, ...).",
         )
     if targets.dtype not in (torch.int64, torch.uint8):
         raise DataError(

@@ -103,6 +103,7 @@ def prepare(model: nn.Module, train: Any, valid: Any, o: Options, device: torch.
     optimizer = build_optimizer(o.optimizer, model, o.lr, o.weight_decay)
     samples = sum(len(x) for x, _ in first)
     rate, schedule = build_rate(o.schedule, optimizer, RunLength(plan.steps, plan.steps_per_epoch, samples))
+    _check_validated(o, rate, schedule, sources.valid)
     config = _fingerprint(o, plan, loss, optimizer, schedule, sources.train)
     state = State() if checkpoint is None else _restore(checkpoint, config, model, optimizer, rate)
     threads = plan_threads(o.threads, BACKWARD_FACTOR * flops * len(first), device)
@@ -201,6 +202,20 @@ def _metrics_choice(o: Options, metrics: tuple[Metric, ...]) -> Choice | None:
     if o.metrics is not None or not metrics:
         return None
     return Choice("metrics", ", ".join(metric.name for metric in metrics), "usual for this loss")
+
+
+def _check_validated(o: Options, rate: Rate, schedule: str, valid: EvaluationSet | None) -> None:
+    """Refuse what waits for a validation that does not come."""
+    if valid is None and o.keep == "best":
+        raise ArgumentError(
+            "keep='best' is told by validation, and there is no valid.", fix="Pass valid=, or keep='last'."
+        )
+    if valid is None and rate.reacts:
+        raise ArgumentError(
+            f"{schedule} waits for validation losses, and there is no valid.",
+            why="The learning rate would never fall.",
+            fix="Pass valid=, or a schedule of the step alone.",
+        )
 
 
 def _threads_choice(o: Options, threads: ThreadPlan) -> Choice | None:

@@ -16,6 +16,7 @@ from kudari import optim, schedules
 from kudari.errors import ArgumentError, UnsupportedError
 from kudari.optim.hypers import COMMON
 from kudari.record import Decayed
+from kudari.schedules.bound import Bound
 
 OptimizerSpec = str | Optimizer | Callable[[Any], Optimizer]
 ScheduleSpec = Any
@@ -57,7 +58,7 @@ def build_optimizer(
                 f"{' and '.join(given)} would have no effect on the optimizer passed.",
                 fix="Set it where the optimizer is made, or pass optimizer as a name or a class.",
             )
-        optimizer = spec if isinstance(spec, Optimizer) else spec(params)
+        optimizer = spec(params) if callable(spec) else spec
     _check_optimizer(optimizer, params)
     return optimizer
 
@@ -144,6 +145,11 @@ def formula_of(optimizer: Optimizer) -> str:
 class Rate(Protocol):
     """Writes the learning rate of each step into the optimizer."""
 
+    @property
+    def reacts(self) -> bool:
+        """Whether it waits for validation losses."""
+        ...
+
     def write(self, step: int) -> None:
         """Set the rate for the step with this number, counted from 0."""
         ...
@@ -162,10 +168,12 @@ class Rate(Protocol):
 
 
 class FactorRate:
-    """Peak rates times ``factor(step)``: a pure function of the step."""
+    """Peak rates times ``factor(step)``: a pure function of the step, but for a plateau."""
 
     def __init__(self, optimizer: Optimizer, factor: Callable[[int], float]) -> None:
         self._factor, self._optimizer = factor, optimizer
+        self._plateau = factor if isinstance(factor, Bound) and factor.plateau is not None else None
+        self.reacts = self._plateau is not None
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
 
     def write(self, step: int) -> None:
@@ -178,13 +186,15 @@ class FactorRate:
                 group["lr"] = peak * factor
 
     def observe(self, valid_loss: float) -> None:
-        return
+        if self._plateau is not None:
+            self._plateau.report(valid_loss)
 
-    def state(self) -> None:
-        return None
+    def state(self) -> dict[str, Any] | None:
+        return None if self._plateau is None else self._plateau.state_dict()
 
     def load(self, state: Any) -> None:
-        return
+        if self._plateau is not None:
+            self._plateau.load_state_dict(state)
 
 
 class TorchRate:
@@ -192,11 +202,11 @@ class TorchRate:
 
     def __init__(self, scheduler: LRScheduler) -> None:
         self._scheduler = scheduler
-        self._on_plateau = isinstance(scheduler, ReduceLROnPlateau)
+        self.reacts = isinstance(scheduler, ReduceLROnPlateau)
 
     def write(self, step: int) -> None:
         # Stepped late, right before the step it is for: a state saved in between is the same either way.
-        if step > 0 and not self._on_plateau:
+        if step > 0 and not self.reacts:
             self._scheduler.step()
 
     def observe(self, valid_loss: float) -> None:
@@ -261,9 +271,11 @@ def build_factor(spec: ScheduleSpec, length: RunLength) -> tuple[Callable[[int],
             length.steps, steps_per_epoch=length.steps_per_epoch, batch_size=length.batch_size
         )
         return bound, str(schedule)
-    if isinstance(spec, LRScheduler) or not callable(spec):
+    if isinstance(spec, LRScheduler | type) or not callable(spec):
         raise ArgumentError(
-            f"schedule is a {type(spec).__name__}.",
+            f"schedule is {spec.__name__}, a class."
+            if isinstance(spec, type)
+            else f"schedule is a {type(spec).__name__}.",
             fix="Pass 'warmup_cosine', a Schedule, a torch LRScheduler or factor(step, total_steps).",
         )
     own = cast(Callable[[int, int], float], spec)
