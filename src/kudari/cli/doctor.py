@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+from kudari.errors import ArgumentError
 
 HELP = "Run a training script under observation and name what is wrong with it."
 LEVELS = ("error", "warning", "note")
@@ -51,20 +54,34 @@ def run(args: argparse.Namespace) -> int:
         print(trial_text(try_fix(args.script, args.arguments, args.steps)))
         return 0
     outputs = {name: out.resolve() for name in ("json", "html", "sarif") if (out := getattr(args, name))}
+    _check_writable(outputs)
     static = check_file(args.script) if args.script.exists() else ()
     seen = visit(
         args.script, args.arguments, every=args.every, ignore=args.ignore, stop_on=args.stop_on, static=static
     )
     if os.environ.get("RANK", "0") != "0":
         return seen.status  # under torchrun every rank is watched and the first one reports
+    print(as_text(seen.diagnoses, seen.cost), flush=True)
+    sys.stdout.flush()
     if "json" in outputs:
         write_json(seen.diagnoses, outputs["json"])
     if "html" in outputs:
         write_html(seen.diagnoses, outputs["html"], f"kudari doctor {args.script.name}")
     if "sarif" in outputs:
         write_sarif(seen.diagnoses, outputs["sarif"])
-    print(as_text(seen.diagnoses, seen.cost), flush=True)
-    sys.stdout.flush()
     if args.fail_on and seen.diagnoses.reaches(args.fail_on):
         return seen.status or 1
     return seen.status
+
+
+def _check_writable(outputs: Mapping[str, Path]) -> None:
+    """Refuse before the run what could not be written after it."""
+    for name, out in outputs.items():
+        if out.is_dir() or not out.parent.is_dir():
+            raise ArgumentError(
+                f"--{name}: {out} is a folder."
+                if out.is_dir()
+                else f"--{name}: there is no folder {out.parent}.",
+                why="What the run shows would be lost.",
+                fix="Give a file in a folder that exists.",
+            )

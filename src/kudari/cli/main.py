@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from kudari.cli._machine import version
 from kudari.cli._screen import Screen
@@ -77,6 +77,11 @@ class Parser(argparse.ArgumentParser):
 
     _mixing = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Of every command, and listed once, with all of them; behind a script it is the script's own.
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
@@ -111,10 +116,14 @@ def main(argv: Sequence[str]) -> int:
     """Run ``kudari ARGV...`` and return the exit status; nothing but ``SystemExit`` of ``--help`` gets
     out."""
     words = list(argv)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    debug = words[:1] == ["--debug"]
     try:
-        status = _dispatch(words)
+        status = DONE
+        chosen = _choose(words[debug:])
+        if chosen is not None:
+            command, args = chosen
+            debug |= "debug" in args
+            status = command.run(args)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -125,15 +134,17 @@ def main(argv: Sequence[str]) -> int:
         return explain(error, debug)
 
 
-def _dispatch(words: list[str]) -> int:
+def _choose(words: list[str]) -> tuple[Command, argparse.Namespace] | None:
+    """The command and its arguments; None where all that was asked for is said."""
     names = command_names()
     if not words or words[0] in ("-h", "--help", "help"):
         if len(words) > 1 and words[1] in names:
-            return _dispatch([words[1], "--help"])
-        return _overview(names)
+            return _choose([words[1], "--help"])
+        _overview(names)
+        return None
     if words[0] in ("-V", "--version"):
         Screen().say(f"kudari {version()}")
-        return DONE
+        return None
     name, *rest = words
     if name.startswith("-"):
         raise ArgumentError(f"kudari: {name} is not an option.", fix="See: kudari --help")
@@ -147,10 +158,10 @@ def _dispatch(words: list[str]) -> int:
         prog=f"kudari {name}", description=command.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.configure(parser)
-    return command.run(parser.parse_args(rest))
+    return command, parser.parse_args(rest)
 
 
-def _overview(names: Sequence[str]) -> int:
+def _overview(names: Sequence[str]) -> None:
     screen = Screen()
     screen.say(DESCRIPTION)
     screen.say("\nusage: kudari COMMAND [...]\n\ncommands:")
@@ -158,7 +169,6 @@ def _overview(names: Sequence[str]) -> int:
     screen.say()
     for line in EPILOG.split("\n"):
         print(line)
-    return DONE
 
 
 def explain(error: Exception, debug: bool) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -63,8 +65,12 @@ def visit(
         steps: end the script after so many optimizer steps; its status is then 0.
 
     Raises:
-        ArgumentError: the file does not exist or is not Python.
+        ArgumentError: the file does not exist or is not Python, or ``every`` is below 1.
     """
+    if every < 1:  # also refused by watch, but there in the midst of what a script may raise
+        raise ArgumentError(
+            f"every={every} is below 1.", fix="Pass the steps between two samples, such as 25."
+        )
     try:
         source = script.read_bytes() if text is None else text.encode()
         code = compile(source, str(script), "exec")
@@ -78,7 +84,8 @@ def visit(
     if text is not None:
         linecache.cache[str(script)] = (len(text), None, text.splitlines(keepends=True), str(script))
     main = ModuleType("__main__")
-    main.__dict__.update(__file__=str(script), __builtins__=__builtins__, __spec__=None, __cached__=None)
+    path = str(script.absolute())  # as Python has it: a script may look for its folder from another one
+    main.__dict__.update(__file__=path, __builtins__=__builtins__, __spec__=None, __cached__=None)
     kept = sys.modules["__main__"], sys.argv, list(sys.path)
     sys.modules["__main__"], sys.argv = main, [str(script), *arguments]
     sys.path[0:1] = [str(script.resolve().parent)]
@@ -88,7 +95,8 @@ def visit(
         with watch(every=every, ignore=tuple(ignore), stop_on=stop_on) as doctor:
             if steps is not None:
                 doctor.run.optimizers.on_step.append(_ender(steps))
-            exec(code, main.__dict__)  # noqa: S102 - running the user's script is the purpose
+            with _ended_threads():
+                exec(code, main.__dict__)  # noqa: S102 - running the user's script is the purpose
     except SystemExit as error:
         status = _exit_status(error)
     except KeyboardInterrupt:
@@ -113,6 +121,18 @@ def visit(
     losses = max(doctor.run.backwards.sites.values(), key=lambda s: s.count, default=None)
     curve = tuple(losses.losses.values) if losses is not None else ()
     return Visit(status, doctor.examine(tuple(static)), doctor.run.stream.cost(), curve)
+
+
+@contextlib.contextmanager
+def _ended_threads() -> Iterator[None]:
+    """Wait for the threads that were started inside, as Python does when a script ends."""
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        for thread in set(threading.enumerate()) - before:
+            if not thread.daemon:
+                thread.join()
 
 
 def _ender(steps: int) -> Callable[[Any, bool], None]:

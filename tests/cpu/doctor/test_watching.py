@@ -15,9 +15,11 @@ from torch import nn
 from torch.optim import optimizer
 
 import kudari.doctor
+from kudari.cli.main import main
 from kudari.doctor.printers.html import as_html
 from kudari.doctor.printers.json import as_dict
 from kudari.doctor.printers.sarif import as_sarif
+from kudari.doctor.printers.text import as_text
 from kudari.doctor.script import visit
 from kudari.doctor.watching import watch
 from kudari.errors import ArgumentError
@@ -265,3 +267,53 @@ def test_start_command_reports_after_the_scripts_output(tmp_path):
     assert lines[1].startswith("error[missing-zero-grad]: ")
     assert any(line.endswith("opt.step()") for line in lines) and any("^^^^^^^^^^" in line for line in lines)
     assert json.loads((tmp_path / "out.json").read_text())["findings"]
+
+
+def test_training_in_a_thread_that_outlives_the_script_is_watched_to_its_end(tmp_path):
+    body = "\n".join("    " + line for line in SICK.splitlines())
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import threading, time\ndef work():\n    time.sleep(0.05)\n"
+        f"{body}\nthreading.Thread(target=work).start()\n"
+    )
+    assert [f.fault for f in visit(script).diagnoses.shown] == ["missing-zero-grad"]
+
+
+def test_a_script_knows_its_own_folder_after_it_has_gone_elsewhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    Path("train.py").write_text("import os\nos.chdir('there')\nprint(os.path.dirname(__file__))\n")
+    visit(Path("train.py"))
+    assert capsys.readouterr().out == f"{tmp_path}\n"
+
+
+def test_no_training_is_no_clean_bill(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("pass\n")
+    assert as_text(visit(script).diagnoses).startswith("No training was seen in this process")
+    script.write_text(SICK.replace("    opt.step", "    opt.zero_grad(); opt.step"))
+    assert "No training" not in as_text(visit(script).diagnoses)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--every", "0"], "every=0 is below 1"),
+        (["--json", "nowhere/out.json"], "there is no folder"),
+        (["--html", "."], "is a folder"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_script_runs(options, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text("print('ran')\n")
+    assert main(["doctor", *options, "train.py"]) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert shown.out == ""
+
+
+def test_what_stands_behind_the_script_is_the_scripts(tmp_path, capsys):
+    script = tmp_path / "train.py"
+    script.write_text("import sys\nprint(sys.argv[1:])\n")
+    assert main(["doctor", "--debug", str(script), "--debug", "--json", "x"]) == 0
+    assert capsys.readouterr().out.startswith("['--debug', '--json', 'x']\n")

@@ -11,10 +11,16 @@ from kudari.doctor.places import source_line
 
 _COUNTERS = ("count", "first_step")
 
+_NOTHING_SEEN = """\
+No training was seen in this process, so nothing could be checked.
+A script that trains in processes it starts is watched there: with kudari.doctor.watch(): ..."""
+
 
 def as_text(diagnoses: Diagnoses, cost: float | None = None) -> str:
     """The report: every shown finding, then one line that sums up."""
     parts = [finding_text(finding) for finding in diagnoses.shown]
+    if not diagnoses.findings and not diagnoses.passed:
+        parts.append(_NOTHING_SEEN)
     return "\n\n".join([*parts, _summary(diagnoses, cost)])
 
 
