@@ -16,6 +16,7 @@ from typing import Any
 from kudari.doctor.diagnose import Diagnoses
 from kudari.doctor.finding import Finding, Severity
 from kudari.doctor.observe.stream import StopTrainingError
+from kudari.doctor.places import is_user
 from kudari.doctor.watching import Doctor, watch
 from kudari.errors import ArgumentError
 
@@ -125,13 +126,18 @@ def visit(
 
 @contextlib.contextmanager
 def _ended_threads() -> Iterator[None]:
-    """Wait for the threads that were started inside, as Python does when a script ends."""
+    """Wait for the script's own threads that were started inside, as Python does when a script ends.
+
+    Those of libraries, such as an executor's, may be waiting for a word that Python gives them only later.
+    """
     before = set(threading.enumerate())
     try:
         yield
     finally:
         for thread in set(threading.enumerate()) - before:
-            if not thread.daemon:
+            work = getattr(thread, "_target", None) or type(thread).run
+            code = getattr(work, "__code__", None)
+            if not thread.daemon and code is not None and is_user(code):
                 thread.join()
 
 

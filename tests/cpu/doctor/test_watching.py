@@ -279,6 +279,17 @@ def test_training_in_a_thread_that_outlives_the_script_is_watched_to_its_end(tmp
     assert [f.fault for f in visit(script).diagnoses.shown] == ["missing-zero-grad"]
 
 
+def test_an_executor_that_is_left_open_does_not_hold_the_script_up(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from concurrent.futures import ThreadPoolExecutor\nThreadPoolExecutor().submit(print)\n"
+    )
+    command = [sys.executable, "-m", "kudari", "doctor", "train.py"]
+    env = {**os.environ, "PYTHONPATH": str(Path(kudari.doctor.__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, env=env)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_script_knows_its_own_folder_after_it_has_gone_elsewhere(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
