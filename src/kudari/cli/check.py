@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
         illness(slug)
     if args.yes and not args.fix:
         raise ArgumentError("--yes without --fix has nothing to write.", fix="Add --fix.")
+    for path in args.paths:
+        if path.is_file():
+            _check_readable(path)
     if args.fix:
         _fix(args.paths, args.ignore, write=args.yes)
     processes = min(os.cpu_count() or 1, MOST_PROCESSES)
@@ -54,6 +58,18 @@ def run(args: argparse.Namespace) -> int:
         write_sarif(diagnoses, args.sarif)
     print(as_text(diagnoses))
     return int(diagnoses.reaches("warning"))
+
+
+def _check_readable(path: Path) -> None:
+    """Refuse a file that was named and cannot be read; in a folder such files are passed over."""
+    try:
+        source = path.read_text(encoding="utf-8")
+        if "torch" in source:
+            ast.parse(source)
+    except (SyntaxError, ValueError) as error:
+        raise ArgumentError(
+            f"{path} is not valid Python: {error}.", fix="Correct the file, or leave it out."
+        ) from error
 
 
 def _fix(paths: Sequence[Path], ignore: list[str], *, write: bool) -> None:

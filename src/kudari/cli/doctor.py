@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from kudari.doctor.printers.html import write_html
     from kudari.doctor.printers.json import write_json
     from kudari.doctor.printers.sarif import write_sarif
-    from kudari.doctor.printers.text import as_text
+    from kudari.doctor.printers.text import run_text
     from kudari.doctor.script import visit
     from kudari.doctor.static.check import check_file
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if os.environ.get("RANK", "0") != "0":
         return seen.status  # under torchrun every rank is watched and the first one reports
-    print(as_text(seen.diagnoses, seen.cost), flush=True)
+    print(run_text(seen.diagnoses, seen.cost), flush=True)
     sys.stdout.flush()
     if "json" in outputs:
         write_json(seen.diagnoses, outputs["json"])

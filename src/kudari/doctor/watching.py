@@ -9,13 +9,14 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from kudari.doctor.catalogue import illness
 from kudari.doctor.diagnose import Diagnoses, conclude, judge_run
-from kudari.doctor.finding import Finding, Severity
+from kudari.doctor.finding import SEVERITIES, Finding, Severity
 from kudari.doctor.observe.patches import install
 from kudari.doctor.observe.stream import FIRST_SAMPLED_STEPS, StopTrainingError
-from kudari.doctor.printers.text import as_text
+from kudari.doctor.printers.text import run_text
 from kudari.doctor.track.run import RunFacts
-from kudari.errors import ArgumentError
+from kudari.errors import ArgumentError, did_you_mean
 
 # The doctors at work, the outermost first.
 _watching: list[Doctor] = []
@@ -53,7 +54,7 @@ class Doctor:
         return conclude(findings, passed, skipped, static, self.ignore)
 
     def __str__(self) -> str:
-        return as_text(self.diagnoses or self.examine(), self.run.stream.cost())
+        return run_text(self.diagnoses or self.examine(), self.run.stream.cost())
 
 
 @contextlib.contextmanager
@@ -79,7 +80,7 @@ def watch(
         A :class:`Doctor`, whose ``findings`` are complete when the block has ended.
 
     Raises:
-        ArgumentError: ``every``, ``first`` or ``steps`` is below 1.
+        ArgumentError: ``every``, ``first`` or ``steps`` is below 1, or a level or slug is not known.
 
     Example:
         >>> with watch() as doctor:  # doctest: +SKIP
@@ -95,6 +96,7 @@ def watch(
         raise ArgumentError(f"first={first} is below 1.", fix="Pass a number of steps, such as 20.")
     if steps is not None and steps < 1:
         raise ArgumentError(f"steps={steps} is below 1.", fix="Pass the steps to watch, or None.")
+    _check_names(ignore, stop_on)
     run = RunFacts(every, first)
     for subject in subjects:
         _introduce(run, subject)
@@ -121,6 +123,18 @@ def watch(
         patcher.restore()
         run.finish()
         doctor.diagnoses = doctor.examine()
+
+
+def _check_names(ignore: str | tuple[str, ...], stop_on: str | None) -> None:
+    if isinstance(ignore, str):
+        raise ArgumentError(f"ignore={ignore!r} is one text.", fix=f"Pass ignore=({ignore!r},).")
+    for slug in ignore:
+        illness(slug)
+    if stop_on is not None and stop_on not in SEVERITIES:
+        raise ArgumentError(
+            f"stop_on={stop_on!r} is not known.{did_you_mean(stop_on, SEVERITIES)}",
+            fix=f"Choose one of {', '.join(SEVERITIES)}, or None.",
+        )
 
 
 def _introduce(run: RunFacts, subject: Any) -> None:

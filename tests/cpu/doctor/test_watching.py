@@ -19,7 +19,7 @@ from kudari.cli.main import main
 from kudari.doctor.printers.html import as_html
 from kudari.doctor.printers.json import as_dict
 from kudari.doctor.printers.sarif import as_sarif
-from kudari.doctor.printers.text import as_text
+from kudari.doctor.printers.text import run_text
 from kudari.doctor.script import visit
 from kudari.doctor.watching import watch
 from kudari.errors import ArgumentError
@@ -301,9 +301,9 @@ def test_a_script_knows_its_own_folder_after_it_has_gone_elsewhere(tmp_path, mon
 def test_no_training_is_no_clean_bill(tmp_path):
     script = tmp_path / "train.py"
     script.write_text("pass\n")
-    assert as_text(visit(script).diagnoses).startswith("No training was seen in this process")
+    assert run_text(visit(script).diagnoses).startswith("No training was seen in this process")
     script.write_text(SICK.replace("    opt.step", "    opt.zero_grad(); opt.step"))
-    assert "No training" not in as_text(visit(script).diagnoses)
+    assert "No training" not in run_text(visit(script).diagnoses)
 
 
 @pytest.mark.parametrize(
@@ -321,6 +321,19 @@ def test_what_cannot_be_done_is_said_before_the_script_runs(options, said, tmp_p
     shown = capsys.readouterr()
     assert said in shown.err
     assert shown.out == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"stop_on": "eror"}, "Did you mean 'error'"),
+        ({"ignore": ("missing-zero-gra",)}, "Did you mean 'missing-zero-grad'"),
+        ({"ignore": "missing-zero-grad"}, "is one text"),
+    ],
+)
+def test_watch_refuses_names_that_would_do_nothing(options, said):
+    with pytest.raises(ArgumentError, match=said), watch(**options):
+        pass
 
 
 def test_what_stands_behind_the_script_is_the_scripts(tmp_path, capsys):

@@ -67,3 +67,11 @@ def test_unknown_slugs_are_refused_with_a_suggestion(tmp_path):
         run(explain, "graphcut")
     with pytest.raises(ArgumentError, match="not a finding"):
         run(check, "--ignore", "nonsense", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"import torch\nfor i in 3 print(i)\n", b"# \xff\n"])
+def test_a_named_file_that_cannot_be_read_is_not_called_clean(tmp_path, content):
+    (tmp_path / "train.py").write_bytes(content)
+    with pytest.raises(ArgumentError, match=r"train\.py is not valid Python"):
+        run(check, tmp_path / "train.py")
+    assert run(check, tmp_path) == 0

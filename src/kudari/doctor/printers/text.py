@@ -19,9 +19,13 @@ A script that trains in processes it starts is watched there: with kudari.doctor
 def as_text(diagnoses: Diagnoses, cost: float | None = None) -> str:
     """The report: every shown finding, then one line that sums up."""
     parts = [finding_text(finding) for finding in diagnoses.shown]
-    if not diagnoses.findings and not diagnoses.passed:
-        parts.append(_NOTHING_SEEN)
     return "\n\n".join([*parts, _summary(diagnoses, cost)])
+
+
+def run_text(diagnoses: Diagnoses, cost: float | None = None) -> str:
+    """The report of a run, which says so where it trained nothing."""
+    seen = diagnoses.findings or diagnoses.passed
+    return as_text(diagnoses, cost) if seen else f"{_NOTHING_SEEN}\n{as_text(diagnoses, cost)}"
 
 
 def finding_text(finding: Finding) -> str:
