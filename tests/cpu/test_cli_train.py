@@ -277,6 +277,16 @@ def test_a_run_that_is_not_whole_is_named(train, capsys):
     assert "Did you mean 'digits-1'?" in capsys.readouterr().err
 
 
+def test_a_run_that_failed_is_not_to_be_gone_on_with(train, capsys):
+    status, _ = train("steps=20", "optimizer=sgd", "optimizer.lr=1e30")
+    assert status == 1
+    Path("x.npz").touch()
+    assert main(["predict", "digits-1", "x.npz"]) == 1
+    said = capsys.readouterr().err
+    assert "The run failed. Train it again with a change" in said
+    assert "--resume" not in said
+
+
 def test_one_optimizer_is_shown_in_full(capsys):
     assert main(["optim", "show", "AdamW"]) == 0
     out = capsys.readouterr().out

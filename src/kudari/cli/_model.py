@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kudari.errors import CheckpointError, KudariError
-from kudari.record import RunDir
+from kudari.record import Facts, RunDir
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,7 +73,7 @@ def load_model(folder: RunDir) -> Trained:
 
     for path, fix in (
         (folder.pipeline, "It is written by `kudari train`; for a run made in Python use run.predict(x)."),
-        (folder.model, f"The run has not ended. Go on with it: kudari train --resume {folder.path}"),
+        (folder.model, _how_to_get_weights(folder)),
     ):
         if not path.is_file():
             raise CheckpointError(f"{path} is missing.", fix=fix)
@@ -94,3 +94,9 @@ def load_model(folder: RunDir) -> Trained:
             f"{folder.config} does not say which model it is.", fix="Use a config.yaml that a run wrote."
         )
     return Trained(folder, pipeline, weights, spec)
+
+
+def _how_to_get_weights(folder: RunDir) -> str:
+    if folder.facts.is_file() and Facts.read(folder.facts).status == "failed":
+        return f"The run failed. Train it again with a change, such as: kudari train {folder.config} lr=1e-4"
+    return f"The run has not ended. Go on with it: kudari train --resume {folder.path}"
