@@ -180,6 +180,17 @@ def test_missing_columns_are_named_when_predicting(mixed, tmp_path):
         pipeline.encode(path)
 
 
+def test_dates_and_numbers_that_are_read_as_names_for_their_spelling_are_named(tmp_path):
+    days = [f"{i % 9 + 10}/02/2023" for i in range(100)]
+    frame = pd.DataFrame({"day": days, "share": [f"{i % 7} %" for i in range(100)]})
+    frame["born"] = [f"{i % 28 + 1}.{i % 3 + 1}.1970" for i in range(100)]  # too many to learn
+    frame["size"] = [f"{i % 4}-{i % 4 + 1}" for i in range(100)]
+    frame["label"] = np.arange(100) % 2
+    bundle = load_path(write(frame, tmp_path / "t.csv"))
+    assert heard(bundle, "Look like dates and are not read as such: 'day' and 'born' (write 2026-01-31).")
+    assert heard(bundle, "Look like numbers and are not read as such: 'share' (write 1234.5).")
+
+
 def test_unseen_categories_share_an_input_that_training_knows_or_set_none(tmp_path):
     rng = np.random.default_rng(0)
     common = rng.choice(["a", "b"], 100).tolist()

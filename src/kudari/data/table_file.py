@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,12 @@ from kudari.errors import DataError, did_you_mean
 
 TARGET_NAMES = ("target", "label", "class", "y")
 """Columns taken for the target, in this order, where none is named."""
+
+_SPELLINGS = (
+    ("dates", re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}( .*)?").fullmatch, "2026-01-31"),
+    ("numbers", re.compile(r"(?=.*[%€$£, ])[€$£]?\s?-?\d[\d., ]*\s?[%€$£]?").fullmatch, "1234.5"),
+)
+"""What categories may look like, how to tell, and how to write it so that it is taken for that."""
 
 
 def load_table(path: Path, options: LoadOptions) -> Bundle:
@@ -135,7 +142,8 @@ def fit_columns(frame: Frame, target: str, train: NDArray[np.int64]) -> tuple[tu
         )
     if left_out:
         said.append(f"Left out: {some(left_out, 20)}.")
-    return tuple(columns), [_kinds(columns), *said, *_about_missing(frame, columns), *_about_rare(columns)]
+    more = (*_about_missing(frame, columns), *_about_rare(columns), *_about_spelling(frame, target, columns))
+    return tuple(columns), [_kinds(columns), *said, *more]
 
 
 def _kinds(columns: list[Column]) -> str:
@@ -169,3 +177,16 @@ def _about_missing(frame: Frame, columns: list[Column]) -> list[str]:
 def _about_rare(columns: list[Column]) -> list[str]:
     pooled = [repr(column.name) for column in columns if isinstance(column, Category) and column.other]
     return [f"Rare categories of {some(pooled)} share one input."] if pooled else []
+
+
+def _about_spelling(frame: Frame, target: str, columns: list[Column]) -> list[str]:
+    """Name the columns that look like dates or numbers, spelt so that they are taken for names."""
+    understood = {column.name for column in columns if not isinstance(column, Category)} | {target}
+    values = {name: frame[name].dropna() for name in frame.columns if name not in understood}
+    texts = {n: v.unique() for n, v in values.items() if len(v) and v.map(type).eq(str).all()}
+    said = []
+    for what, looks, spelt in _SPELLINGS:
+        alike = [repr(name) for name, found in texts.items() if all(looks(text.strip()) for text in found)]
+        if alike:
+            said.append(f"Look like {what} and are not read as such: {some(alike)} (write {spelt}).")
+    return said
