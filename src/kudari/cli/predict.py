@@ -17,7 +17,7 @@ HELP = "Apply a trained model to new files and print class probabilities or valu
 EPILOG = """\
 examples:
   kudari predict runs/photos-1 new/a.jpg new/b.jpg      pictures, or folders of them
-  kudari predict houses-1 new-houses.csv                tables with the same columns; the target may lack
+  kudari predict houses-1 new-houses.csv                tables with the same columns, target or not
   kudari predict arrays-1 new.npz --json                arrays with X
 
 --json prints one JSON object a line: name, prediction, and for classes confidence and probabilities.
