@@ -29,14 +29,15 @@ from kudari.compile.stages.modes import rotate, rotate_back, sizes
     source="Vyas et al. 2024, SOAP: Improving and Stabilizing Shampoo using Adam, algorithm 3",
     differs=(
         "The first gradient only fills the factors and their basis: nothing moves.",
-        "exp_avg is kept in the parameter's own basis, which is the same and can be resharded.",
+        "exp_avg is kept in the parameter's own basis, which is the same and can be resharded; always in "
+        "float32, because a rounding error that turns into a direction without gradients is divided by eps.",
     ),
     typical="lr 3e-3, betas (0.95, 0.95), precondition_frequency 10 to 50",
 )
 def soap(
     p: Expr,
     g: Expr,
-    m: Expr = state("exp_avg"),
+    m: Expr = state("exp_avg", full_precision=True),
     v: Expr = state("exp_avg_sq", non_negative=True),
     L: Expr = factors("GG", sizes),
     Q: Expr = factors("Q", sizes, init="identity"),
