@@ -28,6 +28,13 @@ LARGEST_MOVE = 1.0
 SMOOTHING = 4.0
 """Standard deviation, in steps, of the window that smooths the losses. Centred: no lag (zero phase)."""
 
+BASIN = 0.3
+"""Share of the fall that may be lost again at the edges of the basin. Where the minimum of a flat and noisy curve
+lies is mostly noise; where the middle between two steep edges lies is not."""
+
+EDGE = 4.0
+"""Where no fall is seen in the noise, the middle is taken to be so much below the rate that diverged."""
+
 
 @dataclass(frozen=True)
 class RangeTest:
@@ -37,6 +44,7 @@ class RangeTest:
         rates, losses, smoothed: one of each for every step, up to divergence.
         low: rate from which on the smoothed loss falls; the start of the scan where it fell at once.
         best: rate at the minimum of the smoothed loss.
+        middle: middle of the basin around it, over log rate.
         high: rate at which training diverged, or the last one tried.
         diverged: whether it did.
         drop: fall of the smoothed loss from the start to the minimum.
@@ -48,10 +56,21 @@ class RangeTest:
     smoothed: tuple[float, ...]
     low: float
     best: float
+    middle: float
     high: float
     diverged: bool
     drop: float
     noise: float
+
+    @property
+    def seen(self) -> bool:
+        """Whether the loss fell by more than its noise."""
+        return self.drop > self.noise
+
+    @property
+    def length(self) -> float:
+        """Steps in which the rate grows e-fold: the scan is near each rate for about so long."""
+        return 1.0 / math.log(self.rates[1] / self.rates[0])
 
 
 def range_test(trials: Trials, most_steps: int, moved: float) -> RangeTest:
@@ -130,9 +149,17 @@ def smooth(losses: Sequence[float], width: float = SMOOTHING) -> list[float]:
     return found
 
 
+def _middle(rates: Sequence[float], smoothed: Sequence[float], at: int) -> float:
+    """The middle, over log rate, of where most of the fall is kept."""
+    edge = smoothed[at] + BASIN * (smoothed[0] - smoothed[at])
+    first = next(i for i in range(at + 1) if smoothed[i] <= edge)
+    last = next((i for i in range(at, len(smoothed)) if smoothed[i] > edge), len(smoothed) - 1)
+    return math.sqrt(rates[first] * rates[last])
+
+
 def _read(rates: list[float], losses: list[float], diverged: bool) -> RangeTest:
     if not losses:
-        return RangeTest((), (), (), math.nan, math.nan, math.nan, True, 0.0, 0.0)
+        return RangeTest((), (), (), math.nan, math.nan, math.nan, math.nan, True, 0.0, 0.0)
     smoothed = smooth(losses)
     at = min(range(len(smoothed)), key=smoothed.__getitem__)
     drop = smoothed[0] - smoothed[at]
@@ -145,6 +172,7 @@ def _read(rates: list[float], losses: list[float], diverged: bool) -> RangeTest:
         tuple(smoothed),
         low=rates[begun],
         best=rates[at],
+        middle=rates[-1] / EDGE if diverged and drop <= noise else _middle(rates, smoothed, at),
         high=rates[-1],
         diverged=diverged,
         drop=drop,

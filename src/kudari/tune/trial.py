@@ -41,12 +41,12 @@ class Trace:
 
     Attributes:
         losses: mean training loss of every step, up to the first that is not finite.
-        judged: mean loss on batches not trained on, infinite where training diverged; None if not asked for.
+        judged: loss on each batch that was kept from training; empty where training diverged or nobody asked.
         step_seconds: median time of a step, judging and validation excluded.
     """
 
     losses: tuple[float, ...]
-    judged: float | None = None
+    judged: tuple[float, ...] = ()
     step_seconds: float = 0.0
 
     @property
@@ -96,15 +96,16 @@ class Trials:
 
         Args:
             lr: peak learning rate, of the group with the largest; the others keep their ratio to it.
-            steps: how many, 1 or more.
+            steps: how many; 0 judges the start.
             factor: of the peak at every step; None compresses the user's schedule into ``steps``.
-            judge: batches, following those trained on, whose mean loss is measured at the end.
+            judge: how many batches, the first of the feed, are kept from training and judged at the end: the
+                same ones whatever the rate and the number of steps, so that differences are those of pairs.
             stop: asked after every step with all losses so far.
             at: ``at(steps done)`` is called after every step, with the model trained so far; True ends it.
         """
         self._start.restore()
         try:
-            return self._run(lr, steps, factor or self.compressed(steps), judge, stop, at)
+            return self._run(lr, steps, factor or self.compressed(max(1, steps)), judge, stop, at)
         finally:
             self._start.restore()
 
@@ -171,7 +172,9 @@ class Trials:
         set_mode(self.optimizer, training=True)
         rate = FactorRate(self.optimizer, factor)
         stepper = Stepper(self.model, self.loss, self.optimizer, rate, self._clip_norm, self._precision)
-        batches, losses = self._feed.iterate(0), []
+        batches = self._feed.iterate(0)
+        kept = list(islice(batches, judge))
+        losses: list[float] = []
         times: list[float] = []
         for step, micro in enumerate(islice(batches, steps)):
             started = time.perf_counter()
@@ -181,26 +184,32 @@ class Trials:
             if not math.isfinite(losses[-1]):
                 break
             if stop is not None and stop(losses):
-                losses[-1] = math.inf if judge else losses[-1]
-                break
+                return Trace(tuple(losses), (), median(times))
             if at is not None and at(step + 1):
                 break
-        judged = self._judge(batches, judge, losses) if judge else None
+        survived = not losses or math.isfinite(losses[-1])
+        judged = self._judge(kept) if kept and survived else ()
         return Trace(tuple(losses), judged, median(times) if times else 0.0)
 
-    def _judge(self, batches: Iterator[tuple[Batch, ...]], count: int, losses: list[float]) -> float:
-        """Mean loss on the batches that follow, in the mode of training: batch norms have no history yet."""
-        if not math.isfinite(losses[-1]):
-            return math.inf
-        self.spent += count / 3
+    def _judge(self, kept: list[tuple[Batch, ...]]) -> tuple[float, ...]:
+        """Loss on each batch; none if one is not finite.
+
+        Modules with buffers stay in the mode of training: batch norms have hardly any history yet. The others
+        judge as they would at the end: without dropout.
+        """
+        self.spent += len(kept) / 3
+        self.model.eval()
+        for module in self.model.modules():
+            module.training = any(True for _ in module.buffers(recurse=False))
         values = []
         with torch.no_grad(), averaged_weights(self.optimizer):
-            for micro in islice(batches, count):
+            for micro in kept:
+                parts = []
                 for x, y in micro:
                     with self._context():
-                        values.append(float(self.loss.compute(self.model(x), y)))
-        mean = sum(values) / len(values)
-        return mean if math.isfinite(mean) else math.inf
+                        parts.append(float(self.loss.compute(self.model(x), y)))
+                values.append(sum(parts) / len(parts))
+        return tuple(values) if all(map(math.isfinite, values)) else ()
 
     def validate(self) -> dict[str, float]:
         """The model as it is, on the validation set: ``loss`` and the run's metrics."""
