@@ -6,6 +6,9 @@
 Regret of a cell: (L(suggested) - L(best of grid)) / (L(untrained) - L(best of grid)), L the held-out loss
 after a whole run. The grid is √10 apart and widened until its best is interior; a suggestion
 that ends below all of it is the best. One that diverges, or is worse than not training, has regret 1.
+
+Two readings: every seed is a cell; and the losses of the seeds are averaged before they are compared, the best
+being one rate for all of them.
 """
 
 from __future__ import annotations
@@ -44,6 +47,16 @@ class Result:
     regret: float
     cost: float = 0.0
     confidence: str = ""
+    loss: float = math.inf
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One cell: every method, and what they are compared with."""
+
+    results: list[Result]
+    start: float
+    grid: dict[float, float]
 
 
 def suggested(cell: Cell) -> dict[str, Any]:
@@ -102,10 +115,11 @@ def by_recipe(cell: Cell) -> dict[str, Any]:
     return {"lr": lr, "loss": loss}
 
 
-def measure(cell: Cell, store: Store) -> list[Result]:
+def measure(cell: Cell, store: Store) -> Measured:
     """Every method on one cell; the best is the lowest loss of the grid and of all suggestions."""
     start = store.get(f"{cell.key} untrained", lambda: untrained(cell))
-    losses = [*grid(cell, store, start).values()]
+    rates = grid(cell, store, start)
+    losses = [*rates.values()]
     found: list[tuple[str, float, float, float, str]] = []
 
     def note(method: str, lr: float, loss: float, cost: float = 0.0, confidence: str = "") -> None:
@@ -128,7 +142,29 @@ def measure(cell: Cell, store: Store) -> list[Result]:
     def regret(loss: float) -> float:
         return min(1.0, max(0.0, loss - best) / (start - best)) if math.isfinite(loss) else 1.0
 
-    return [Result(cell, m, lr, regret(loss), cost, sure) for m, lr, loss, cost, sure in found]
+    results = [Result(cell, m, lr, regret(loss), cost, sure, loss) for m, lr, loss, cost, sure in found]
+    return Measured(results, start, rates)
+
+
+def averaged(cells: list[Measured]) -> list[Result]:
+    """The seeds of one task and optimizer as one cell; a loss above that of no training counts as that."""
+    start = statistics.fmean(c.start for c in cells)
+
+    def mean(losses: list[float]) -> float:
+        return statistics.fmean(min(loss, c.start) for loss, c in zip(losses, cells, strict=True))
+
+    rates = set.intersection(*(set(c.grid) for c in cells))
+    methods = [[c.results[i] for c in cells] for i in range(len(cells[0].results))]
+    ends = [mean([r.loss for r in same]) for same in methods]
+    names = [same[0].method for same in methods]
+    best = min(
+        *(mean([c.grid[rate] for c in cells]) for rate in rates),
+        *(end for end, name in zip(ends, names, strict=True) if name != RECIPE),
+    )
+    return [
+        Result(cells[0].results[0].cell, name, 0.0, max(0.0, end - best) / (start - best))
+        for end, name in zip(ends, names, strict=True)
+    ]
 
 
 def table(results: list[Result], title: str) -> None:
@@ -179,20 +215,23 @@ def main() -> int:
     args = parser.parse_args()
     if args.fresh:
         shutil.rmtree(FOLDER, ignore_errors=True)
-    store, results, started = Store(FOLDER / "grid.json"), [], time.perf_counter()
+    store, started = Store(FOLDER / "grid.json"), time.perf_counter()
+    results: list[Result] = []
+    means: list[Result] = []
     for task in TASKS:
         if args.tasks and task.name not in args.tasks:
             continue
         print(f"{task.name}: {task.about}", file=sys.stderr, flush=True)
         for name in OPTIMIZERS:
-            for seed in SEEDS:
-                results += measure(Cell(task, name, seed), store)
-    frozen = [r for r in results if r.cell.task.frozen_on]
-    held = [r for r in results if not r.cell.task.frozen_on]
-    for part, title in ((frozen, "Tasks the rule was made on"), (held, "Tasks held out"), (results, "All")):
+            cells = [measure(Cell(task, name, seed), store) for seed in SEEDS]
+            results += [r for cell in cells for r in cell.results]
+            means += averaged(cells)
+    for frozen_on, title in ((True, "Tasks the rule was made on"), (False, "Tasks held out")):
+        part = [r for r in results if r.cell.task.frozen_on is frozen_on]
         if part:
-            table(part, title)
+            table(part, f"{title}, every seed a cell")
             by_confidence(part)
+            table([r for r in means if r.cell.task.frozen_on is frozen_on], f"{title}, seeds averaged")
     details(results)
     ours = [r for r in results if r.method == OURS]
     declined = sum(r.confidence == "none" for r in ours)

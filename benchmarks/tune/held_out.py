@@ -180,7 +180,8 @@ def turned(seed: int) -> nn.Module:
 
 HELD_OUT = (
     Task("iris", "classification: 4 unnormalised columns, 112 samples, MLP 4-16-16-3", False,
-         seeded(lambda: models.mlp(4, [16, 16], 3)), functools.partial(raw, "iris"), steps=240, batch_size=12),
+         seeded(lambda: models.mlp(4, [16, 16], 3)), functools.partial(raw, "iris"),
+         steps=240, batch_size=12),
     Task("eights", "imbalanced classification: one class has a tenth, MLP 64-48-2", False,
          seeded(lambda: models.mlp(64, [48], 2, activation="silu")), eights, "cross_entropy", 250, 24),
     Task("alcohol", "regression: 12 unnormalised columns, MLP 12-32-32-1", False,

@@ -22,11 +22,11 @@ RANGE_SHARE = 0.55
 """Share of the budget the range test may take; what it leaves goes to the short runs."""
 
 SCAN_WEIGHT = (0.4, 0.8)
-"""How much the range test counts beside the short runs: where steps follow the gradient, where they ignore it.
+"""How much the range test counts beside the short runs, for steps that follow the gradient and that do not.
 
 Both estimate one rate, with errors that hardly depend on each other (correlation 0.2 to 0.4), so they are
-averaged, about by their inverse variances. On the tasks of ``make bench-tune`` marked as frozen the range test
-is off by a factor of 2.4 (SGD) and 1.9 (Adam, Lion, Muon), runs of a twelfth of the whole by 2.2 and 2.9.
+averaged, about by their inverse variances. On the tasks of ``make bench-tune`` marked as frozen the range
+test is off by a factor of 2.4 (SGD) and 1.9 (Adam, Lion, Muon), short runs of a twelfth by 2.2 and 2.9.
 """
 
 LITTLE = 0.25

@@ -29,8 +29,8 @@ SMOOTHING = 4.0
 """Standard deviation, in steps, of the window that smooths the losses. Centred: no lag (zero phase)."""
 
 BASIN = 0.3
-"""Share of the fall that may be lost again at the edges of the basin. Where the minimum of a flat and noisy curve
-lies is mostly noise; where the middle between two steep edges lies is not."""
+"""Share of the fall that may be lost again at the edges of the basin. On a flat and noisy curve the place of
+the minimum is mostly noise; the middle between two steep edges is not."""
 
 EDGE = 4.0
 """Where no fall is seen in the noise, the middle is taken to be so much below the rate that diverged."""
