@@ -7,8 +7,8 @@ Regret of a cell: (L(suggested) - L(best of grid)) / (L(untrained) - L(best of g
 after a whole run. The grid is √10 apart and widened until its best is interior; a suggestion
 that ends below all of it is the best. One that diverges, or is worse than not training, has regret 1.
 
-Two readings: every seed is a cell; and the losses of the seeds are averaged before they are compared, the best
-being one rate for all of them.
+Two readings: every seed is a cell; and the losses of the seeds are averaged before they are compared, the
+best of the grid being one rate for all of them.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from kudari import optim, tune
 from kudari.errors import ArgumentError
 from kudari.train.options import Options
-from kudari.tune.learning_rate import Probe, _decide, least_within, vertex
-from kudari.tune.range_test import has_diverged, smooth
+from kudari.tune.learning_rate import _decide
+from kudari.tune.range_test import _read, has_diverged, smooth
+from kudari.tune.short_runs import Probe, ShortRuns, vertex
 from kudari.tune.step_shape import StepShape, step_of
 from kudari.tune.trial import open_trials
 from kudari.tune.untouched import untouched
@@ -270,22 +271,85 @@ def test_a_scheduler_that_cannot_be_shortened_is_refused():
         tune.lr(model, "cross_entropy", points(), optimizer, schedule=scheduler, steps=300)
 
 
+def decided(probes, start=2.3, steps=20, ignores=0.0, **scan):
+    """What is suggested for a run as long as its short runs, so that nothing is brought down to a length."""
+    trials = SimpleNamespace(steps=steps, lr=1e-3, spent=10.0)
+    values = {"middle": 1e-2, "high": 9.0, "diverged": True, "seen": True, "length": steps}
+    runs = ShortRuns(tuple(probes), steps, start, scale=1.0)
+    return _decide(trials, SimpleNamespace(**{**values, **scan}), runs, StepShape(0.01, ignores, 0.0))
+
+
 @pytest.mark.parametrize(("reached", "confidence"), [(0.5, "high"), (1.9, "low")])
 def test_short_runs_that_learn_little_are_worth_little(reached, confidence):
-    trials = SimpleNamespace(steps=300, lr=1e-3, spent=150.0)
-    scan = SimpleNamespace(smoothed=(2.3,), noise=0.01, diverged=True, high=1.0)
-    probes = [Probe(1e-3, 2.2), Probe(1e-2, reached), Probe(1e-1, 2.1)]
-    found = _decide(trials, scan, probes, 20, StepShape(0.01, 1.0, 0.0))
+    found = decided([Probe(1e-3, 2.2), Probe(1e-2, reached), Probe(1e-1, 2.1)])
     assert found.confidence == confidence
     assert ("larger budget" in found.why) == (confidence == "low")
 
 
 @pytest.mark.parametrize(("high", "highest"), [(3e-2, 3e-2), (9.0, 0.1)])
 def test_no_suggestion_is_above_the_rate_at_which_the_range_test_diverged(high, highest):
-    trials = SimpleNamespace(steps=20, lr=1e-3, spent=10.0)  # as long as the short runs: nothing is scaled
-    scan = SimpleNamespace(smoothed=(2.3,), noise=0.01, diverged=True, high=high)
     probes = [Probe(1e-3, 2.2), Probe(1e-2, 1.5), Probe(1e-1, 0.5)]
-    assert _decide(trials, scan, probes, 20, StepShape(0.01, 0.0, 0.0)).lr == pytest.approx(highest)
+    assert decided(probes, middle=highest, high=high).lr == pytest.approx(highest)
+
+
+def test_range_test_and_short_runs_are_averaged_by_how_steps_answer_to_a_gradient():
+    probes = [Probe(1e-3, 2.0), Probe(1e-2, 1.0), Probe(1e-1, 2.0)]
+    follows, ignores = (decided(probes, ignores=share, middle=1e-3).lr for share in (0.0, 1.0))
+    assert follows == pytest.approx(10**-2.4)  # a weight of 0.4 over log rate, between 1e-3 and 1e-2
+    assert ignores == pytest.approx(10**-2.8)
+
+
+def test_where_short_runs_learned_nothing_the_range_test_alone_suggests_and_says_little():
+    nothing = [Probe(1e-2, 2.4, learned=False), Probe(1e-1, 2.5, learned=False)]
+    found = decided(nothing, middle=4e-3)
+    assert (found.lr, found.confidence) == (pytest.approx(4e-3), "low")
+    assert decided(nothing, middle=4e-3, seen=False).confidence == "none"
+    assert decided([Probe(1e-2, math.inf, learned=False)]).confidence == "none"
+
+
+def test_the_middle_of_a_basin_is_found_and_without_one_a_quarter_of_what_diverged():
+    rates = [10 ** (i / 30 - 3) for i in range(91)]
+    lopsided = [2.0 if i < 30 or i > 60 else 1.0 - 0.001 * i for i in range(91)]  # its minimum is an edge
+    assert _read(rates, lopsided, True).middle == pytest.approx(10**-1.5, rel=0.05)
+    generator = random.Random(0)
+    noise = [2.0 + 0.1 * generator.gauss(0, 1) for _ in range(91)]
+    scan = _read(rates, noise, True)
+    assert not scan.seen
+    assert scan.middle == pytest.approx(rates[-1] / 4)
+
+
+def test_runs_are_judged_on_batches_kept_from_training_the_same_whatever_their_length():
+    seen = {True: [], False: []}
+
+    class Watching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = network(dropout=0.5)
+
+        def forward(self, x):
+            seen[torch.is_grad_enabled()].append(tuple(x[:, 0].tolist()))
+            return self.inner(x)
+
+    options = Options(loss="cross_entropy", optimizer="sgd", steps=20, batch_size=16)
+    with open_trials(Watching(), points(320), None, options) as trials:
+        seen[True].clear(), seen[False].clear()  # preparing looks at the first batch
+        one = trials.run(0.1, 0, judge=3).judged
+        judges = list(seen[False])
+        again = trials.run(1e-30, 4, judge=3).judged
+        trials.run(0.1, 7, judge=3)
+    assert seen[False] == judges * 3
+    assert not set(judges) & set(seen[True])
+    assert again == pytest.approx(one, rel=1e-6)  # without dropout, and nothing has moved
+
+
+def test_what_short_runs_cannot_tell_from_nothing_gets_one_longer_run():
+    x, _ = points(400)
+    y = torch.randint(0, 3, (400,), generator=torch.Generator().manual_seed(1))
+    found = tune.lr(network(), "cross_entropy", (x, y), "sgd", **SHORT)
+    assert len(found.probes) == 1
+    assert found.probe_steps > 12  # as long as one of three would be
+    assert found.spent <= 0.5 * found.steps + 1
+    assert found.confidence in ("low", "none")
 
 
 @pytest.mark.parametrize(
@@ -342,4 +406,3 @@ def test_the_vertex_of_a_parabola_is_found_and_a_cliff_is_not_taken_for_a_slope(
     flat = [Probe(10.0**k, 0.0) for k in (-3, -2, -1)]
     assert vertex([flat[0], flat[1], flat[2]])[0] == 1e-3  # the smallest of equals, at the end of those tried
     assert vertex([Probe(1e-4, 1.0), *flat])[0] == pytest.approx(10**-2.75)
-    assert least_within(cliff, 1.5) == pytest.approx(10**-2.5)
