@@ -307,7 +307,7 @@ def test_where_short_runs_learned_nothing_the_range_test_alone_suggests_and_says
     assert decided([Probe(1e-2, math.inf, learned=False)]).confidence == "none"
 
 
-def test_the_middle_of_a_basin_is_found_and_without_one_a_quarter_of_what_diverged():
+def test_the_middle_of_a_basin_is_found_and_without_one_a_tenth_of_what_diverged():
     rates = [10 ** (i / 30 - 3) for i in range(91)]
     lopsided = [2.0 if i < 30 or i > 60 else 1.0 - 0.001 * i for i in range(91)]  # its minimum is an edge
     assert _read(rates, lopsided, True).middle == pytest.approx(10**-1.5, rel=0.05)
@@ -315,7 +315,7 @@ def test_the_middle_of_a_basin_is_found_and_without_one_a_quarter_of_what_diverg
     noise = [2.0 + 0.1 * generator.gauss(0, 1) for _ in range(91)]
     scan = _read(rates, noise, True)
     assert not scan.seen
-    assert scan.middle == pytest.approx(rates[-1] / 4)
+    assert scan.middle == pytest.approx(rates[-1] / 10)
 
 
 def test_runs_are_judged_on_batches_kept_from_training_the_same_whatever_their_length():

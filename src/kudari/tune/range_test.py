@@ -32,8 +32,9 @@ BASIN = 0.3
 """Share of the fall that may be lost again at the edges of the basin. On a flat and noisy curve the place of
 the minimum is mostly noise; the middle between two steep edges is not."""
 
-EDGE = 4.0
-"""Where no fall is seen in the noise, the middle is taken to be so much below the rate that diverged."""
+EDGE = 10.0
+"""Where no fall is seen in the noise, the middle is taken to be so much below the rate that diverged: too low
+costs less than too high."""
 
 
 @dataclass(frozen=True)

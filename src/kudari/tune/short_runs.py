@@ -18,7 +18,7 @@ SHORTEST, LONGEST = 12, 500
 JUDGES, MORE_JUDGES = 6, 24
 """Batches kept from training to judge by: usually, and where little has to be told from nothing."""
 
-LENGTH_POWER = (0.1, 0.4)
+LENGTH_POWER = (0.15, 0.4)
 """How the best rate falls with the length of a run, as a power of it.
 
 The first number is for optimizers whose step follows the size of the gradient (SGD): the end of stability
