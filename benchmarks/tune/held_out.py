@@ -10,8 +10,18 @@ import numpy as np
 import sklearn.datasets
 import torch
 import torch.nn.functional as F
-from benchmarks.tune.more_tasks import photo, raw, windows
-from benchmarks.tune.tasks import CONTEXT, VOCABULARY, Pair, Task, digits, next_character, seeded, split
+from benchmarks.tune.more_tasks import photo, windows
+from benchmarks.tune.tasks import (
+    CONTEXT,
+    VOCABULARY,
+    Pair,
+    Task,
+    digits,
+    next_character,
+    raw,
+    seeded,
+    split,
+)
 from torch import Tensor, nn
 
 from kudari import models
