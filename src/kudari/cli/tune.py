@@ -38,8 +38,8 @@ examples:
   kudari tune search lr=1e-4..1e-2 model.width=8,16,32 digits model=cnn epochs=5
 """
 LR_EPILOG = """\
-A range test finds between which rates training works; short runs on the real schedule decide. It takes half
-the steps of a training run at most, trains nothing that stays, and says so where it found nothing.
+A range test finds where training learns most; short runs on the real schedule are averaged with it. It takes
+half the steps of a training run at most, trains nothing that stays, and says so where it found nothing.
 """
 SEARCH_EPILOG = """\
 A range is written low..high (searched in ratios where it spans a factor of ten), alternatives are separated
