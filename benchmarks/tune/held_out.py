@@ -92,7 +92,7 @@ def patched() -> tuple[Pair, Pair]:
 
 
 @functools.cache
-def tests() -> tuple[Pair, Pair]:
+def code() -> tuple[Pair, Pair]:
     """Windows of the modules of Python's library from e to h."""
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("[e-h]*.py"))
     found = windows("".join(f.read_text("utf-8", "replace") for f in files), 3_000, CONTEXT + 1)
@@ -205,7 +205,7 @@ HELD_OUT = (
     Task("patched", "classification: digits in patches, attention without norm", False,
          seeded(Looker), patched, "cross_entropy", 300, 32),
     Task("causal", "characters of Python's library, dilated convolutions", False,
-         seeded(Causal), tests, next_character, 250, 8),
+         seeded(Causal), code, next_character, 250, 8),
     Task("turned", "fine-tuning: residual CNN that knows digits, then upside down", False,
          turned, upside_down, "cross_entropy", 150, 24, "finetuning"),
 )  # fmt: skip
