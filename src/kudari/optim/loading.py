@@ -7,6 +7,7 @@ names, so that another order of the same parameters is misassigned in silence.
 from __future__ import annotations
 
 import copy
+import functools
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import chain
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kudari.compile.extend import AVERAGE
+import kudari.rules
+from kudari.compile.discover import discover
 from kudari.compile.notation import Rule
 from kudari.compile.rounding import KAHAN
 from kudari.errors import CheckpointError, HyperError, did_you_mean
@@ -129,11 +131,19 @@ def _take_all(rule: Rule, p: Tensor, group: Mapping[str, Any], saved: Mapping[st
     return found
 
 
+@functools.cache
+def _names_of_states() -> frozenset[str]:
+    return frozenset(s.key for rule in discover(kudari.rules) for s in rule.states)
+
+
 def _refuse_another(rule: Rule, p: Tensor, group: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-    """Refuse states of another optimizer: some are not ours, and some of ours are not there."""
+    """Refuse states of another optimizer: some of ours are not there, and some are those of another rule.
+
+    Names that no rule has are the user's own, kept beside a tensor that has taken no step yet.
+    """
     wanted = [s.key for s in rule.active_states({**group, **rule.kinds_of(tuple(p.shape), group)})]
     lacking = [key for key in wanted if key not in saved]
-    foreign = set(saved) - {s.key for s in rule.states} - {"step", KAHAN.key, AVERAGE.key}
+    foreign = (set(saved) & _names_of_states()) - {s.key for s in rule.states}
     if lacking and foreign:
         raise StateMismatchError(
             f"The checkpoint keeps {', '.join(sorted(foreign))}; {rule.name} keeps {', '.join(wanted)}.",

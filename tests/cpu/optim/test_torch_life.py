@@ -135,3 +135,11 @@ def test_states_of_parameters_that_are_gone_are_not_taken_for_those_of_others():
     assert sorted(saved) == [0, 1]
     for number, name in enumerate("ca"):
         assert torch.equal(saved[number]["exp_avg"], whole.state[named[name]]["exp_avg"])
+
+
+def test_states_of_the_users_own_are_loaded_beside_a_tensor_without_a_step():
+    p = torch.nn.Parameter(torch.ones(3))
+    first, second = kudari.optim.AdamW([p]), kudari.optim.AdamW([p])
+    first.state[p]["seen"] = torch.ones(2)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second.state[p]["seen"], torch.ones(2))
