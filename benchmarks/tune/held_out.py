@@ -17,6 +17,7 @@ from benchmarks.tune.tasks import (
     Pair,
     Task,
     digits,
+    learned,
     next_character,
     raw,
     seeded,
@@ -170,15 +171,7 @@ def residual() -> nn.Module:
 def seen_upright(seed: int) -> dict[str, Tensor]:
     """Weights and statistics of a residual network that has learned digits."""
     model = seeded(residual)(seed)
-    (x, y), _ = upright()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(200):
-        rows = torch.randint(len(x), (32,), generator=generator)
-        optimizer.zero_grad()
-        F.cross_entropy(model(x[rows]), y[rows]).backward()
-        optimizer.step()
-    return model.state_dict()
+    return learned(model, upright()[0], F.cross_entropy, 1e-2, 200, 32, seed)
 
 
 def turned(seed: int) -> nn.Module:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import sklearn.datasets
-import torch
 import torch.nn.functional as F
 from benchmarks.tune.tasks import (
     CONTEXT,
@@ -18,6 +17,7 @@ from benchmarks.tune.tasks import (
     Task,
     Transformer,
     digits,
+    learned,
     next_character,
     seeded,
     split,
@@ -153,15 +153,7 @@ class Reader(nn.Module):
 def reader_of_code(seed: int) -> dict[str, Tensor]:
     """Weights of a transformer that has read Python's library for 400 steps."""
     model = seeded(Transformer)(seed)
-    (x, y), _ = text()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(400):
-        chosen = torch.randint(len(x), (16,), generator=generator)
-        optimizer.zero_grad()
-        next_character(model(x[chosen]), y[chosen]).backward()
-        optimizer.step()
-    return model.state_dict()
+    return learned(model, text()[0], next_character, 5e-3, 400, 16, seed)
 
 
 def transferred(seed: int) -> nn.Module:

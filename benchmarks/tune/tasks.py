@@ -175,19 +175,33 @@ def seeded(build: Callable[[], nn.Module]) -> Callable[[int], nn.Module]:
     return model
 
 
+def learned(
+    model: nn.Module,
+    data: Pair,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    lr: float,
+    steps: int,
+    batch: int,
+    seed: int,
+) -> dict[str, Tensor]:
+    """The state of a model after some steps of AdamW on rows drawn by the seed."""
+    x, y = data
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        rows = torch.randint(len(x), (batch,), generator=generator)
+        optimizer.zero_grad()
+        loss(model(x[rows]), y[rows]).backward()
+        optimizer.step()
+    return model.state_dict()
+
+
 @functools.cache
 def pretrained(seed: int) -> dict[str, Tensor]:
     """Weights of a body that has learned the digits 0 to 4."""
     model = seeded(lambda: models.mlp(64, [64, 64], 5))(seed)
-    (x, y), _ = old_digits()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(300):
-        rows = torch.randint(len(x), (32,), generator=generator)
-        optimizer.zero_grad()
-        F.cross_entropy(model(x[rows]), y[rows]).backward()
-        optimizer.step()
-    return {k: v for k, v in model.state_dict().items() if not k.startswith("output.")}
+    state = learned(model, old_digits()[0], F.cross_entropy, 3e-3, 300, 32, seed)
+    return {k: v for k, v in state.items() if not k.startswith("output.")}
 
 
 def fine_tuned(seed: int) -> nn.Module:
