@@ -93,6 +93,8 @@ def by_recipe(cell: Cell) -> dict[str, Any]:
         samples=len(x),
         optimizer=name,
         batch_size=cell.task.batch_size,
+        steps=cell.task.steps,
+        momentum=0.0 if cell.optimizer == "sgd" else None,
         purpose=cell.task.purpose,
     )
     values = {choice.key: choice.value for choice in choices}

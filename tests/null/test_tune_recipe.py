@@ -39,13 +39,40 @@ def test_what_was_decided_stays():
 
 
 def test_adaptive_rates_grow_with_the_square_root_of_the_batch_and_sgd_in_proportion():
+    def lr(optimizer, **batch):
+        return value("lr", optimizer=optimizer, epochs=100, **batch)
+
     for optimizer, factor in (("adamw", 2.0), ("lion", 2.0), ("sgd", 4.0)):
-        ratio = value("lr", optimizer=optimizer, batch_size=256) / value(
-            "lr", optimizer=optimizer, batch_size=64
-        )
-        assert ratio == pytest.approx(factor)
-    accumulated = value("lr", optimizer="sgd", batch_size=64, accumulate=4)
-    assert accumulated == value("lr", optimizer="sgd", batch_size=256)
+        assert lr(optimizer, batch_size=256) / lr(optimizer, batch_size=64) == pytest.approx(factor)
+    assert lr("sgd", batch_size=64, accumulate=4) == lr("sgd", batch_size=256)
+
+
+def test_adaptive_rates_of_short_runs_grow_with_the_cube_root_of_their_samples():
+    def lr(steps, optimizer="adamw", **facts):
+        return value("lr", steps=steps, batch_size=64, optimizer=optimizer, **facts)
+
+    assert lr(1_250) == pytest.approx(2 * lr(10_000))
+    assert lr(20_000) == lr(10_000) == STARTS["adamw"].lr_small
+    assert lr(1) == lr(10) == 4 * lr(10_000)
+    assert lr(1_250, "sgd") == lr(10_000, "sgd")
+    for purpose in ("pretraining", "finetuning"):  # rates published for runs of their own length
+        assert lr(1_250, purpose=purpose, parameters=10**8) == lr(10_000, purpose=purpose, parameters=10**8)
+    batches_of_16 = value("lr", steps=5_000, batch_size=16, optimizer="adamw")
+    assert batches_of_16 == pytest.approx(0.5 * lr(1_250)), "samples count, not steps"
+    assert value("lr", epochs=8, samples=10_000, batch_size=64, optimizer="adamw") == pytest.approx(lr(1_250))
+
+
+def test_sgd_without_momentum_takes_the_rate_that_moves_weights_as_far():
+    assert value("lr", optimizer="sgd", momentum=0.0) == pytest.approx(10 * value("lr", optimizer="sgd"))
+    assert chosen(optimizer="sgd", momentum=0.0)["optimizer.momentum"].value == "0"
+    assert value("lr", optimizer="sgd", momentum=0.9) == value("lr", optimizer="sgd")
+    assert value("lr", optimizer="adamw", momentum=0.0) == value("lr", optimizer="adamw")
+
+
+def test_a_tiny_data_set_gets_the_rate_of_the_small_batch_that_is_chosen_for_it():
+    few = {"samples": 150, "optimizer": "adamw"}
+    assert chosen(**few)["batch_size"].value == "8"
+    assert value("lr", **few) == value("lr", **few, batch_size=8)
 
 
 def test_a_batch_larger_than_the_data_counts_as_the_data():
@@ -145,6 +172,9 @@ def test_a_model_is_known_by_its_layers(layers, kind):
     [
         ({"task": "clasification"}, "Did you mean 'classification'"),
         ({"task": "classification", "purpose": "fine-tuning"}, "Did you mean 'finetuning'"),
+        ({"task": "classification", "momentum": 1.0}, "momentum is 1.0"),
+        ({"task": "classification", "steps": 0}, "steps is 0"),
+        ({"task": "classification", "epochs": -1}, "epochs is -1"),
         ({"task": "classification", "samples": None}, "neither data nor samples"),
         ({"task": "classification", "parameters": None}, "neither model nor parameters"),
     ],

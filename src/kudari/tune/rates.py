@@ -17,6 +17,9 @@ BROWN = "Brown et al. 2020, Language Models are Few-Shot Learners, table 2.1"
 CHEN = "Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, section 5"
 HE = "He et al. 2016, Deep Residual Learning, section 3.4"
 GOYAL = "Goyal et al. 2017, Accurate, Large Minibatch SGD, section 2.1"
+BJORCK = (
+    "Bjorck et al. 2024, Scaling Optimal LR Across Token Horizons; the cube root is Kudari's, make bench-tune"
+)
 MALLADI = "Malladi et al. 2022, On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, section 4"
 YOU_LAMB = (
     "You et al. 2020, Large Batch Optimization for Deep Learning: Training BERT in 76 minutes, section 4"
@@ -27,6 +30,9 @@ TANIGUCHI = "Taniguchi et al. 2024, ADOPT, section 5: Adam's rates"
 PAGLIARDINI = "Pagliardini et al. 2024, The AdEMAMix Optimizer, section 4: AdamW's rates"
 XIE = "Xie et al. 2022, Adan, and its authors' code: 5 to 10 times AdamW's rate"
 LIU = "Liu et al. 2023, Sophia, and its authors' code: below AdamW's rate, 3 to 5 times Lion's"
+SUTSKEVER = (
+    "Sutskever et al. 2013, On the importance of initialization and momentum in deep learning, section 2"
+)
 DEVLIN = "Devlin et al. 2019, BERT, appendix A.3: 2e-5 to 5e-5 with Adam"
 
 # Peak rates of AdamW in pre-training, by parameters of the model.
@@ -37,6 +43,18 @@ PRETRAINING: tuple[tuple[float, float], ...] = (
 
 SMALL_MODEL = 1_000_000
 """Parameters below which the larger learning rate is used."""
+
+LARGE_BODY = 50e6
+"""Parameters from which on fine-tuning takes the rates published for language models."""
+
+REFERENCE_SAMPLES = 640_000
+"""Samples of the run that the tabulated learning rates are for: 10,000 batches of 64."""
+
+SHORT_AT_MOST = 4.0
+"""The rate of a run, however short, is at most this many times that of a long one."""
+
+MOMENTUM = 0.9
+"""The momentum that the tabulated rates of SGD and LARS are for."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +79,7 @@ class Start:
     more: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
-_MOMENTUM = {"momentum": ("0.9", "Averages the gradient over about ten steps.")}
+_MOMENTUM = {"momentum": (f"{MOMENTUM:g}", "Averages the gradient over about ten steps.")}
 
 _ADAM_BESIDE_MUON = {
     "adamw_lr_ratio": ("0.15", "Embeddings, head and vectors take AdamW's step, and with it AdamW's rate.")
@@ -108,23 +126,63 @@ class Rate:
 
 
 def peak_rate(now: Situation, optimizer: str) -> Rate | None:
-    """The peak rate for a model, its purpose and its batch; None for an optimizer not in the table."""
+    """The peak rate for a model, its purpose, batch and length; None for an optimizer not in the table."""
     start = STARTS.get(optimizer)
     if start is None:
         return None
-    base = _base(now, optimizer, start)
-    batch = now.samples_per_step
-    if batch == REFERENCE_BATCH or now.purpose != "training":  # the others' rates are for their own batches
-        return base
-    ratio = batch / REFERENCE_BATCH
-    factor = ratio**0.5 if start.scaling == "square root" else ratio
-    factor = min(factor, 32.0)
-    law = "the square root of the batch" if start.scaling == "square root" else "the batch"
+    rate = _base(now, optimizer, start)
+    if start.scaling == "linear" and now.momentum is not None:
+        rate = _for_momentum(rate, now.momentum)
+    if now.purpose == "training":  # the others' rates are for their own batches
+        rate = _for_batch(rate, now.samples_per_step, start.scaling)
+    if start.scaling == "square root" and now.seen is not None and not _published(now, start):
+        rate = _for_length(rate, now.seen)
+    return rate
+
+
+def _for_momentum(rate: Rate, momentum: float) -> Rate:
+    factor = (1 - momentum) / (1 - MOMENTUM)
+    if math.isclose(factor, 1.0):
+        return rate
     return Rate(
-        base.lr * factor,
-        f"{base.why} Scaled by {factor:.2g}, with {law}: {batch:,} samples a step where the rule is for "
+        rate.lr * factor,
+        f"{rate.why} Scaled by {factor:.2g}: a gradient moves a weight by lr / (1 - momentum) in all, and "
+        f"the rule is for a momentum of {MOMENTUM:g}.",
+        f"{rate.source}; {SUTSKEVER}",
+    )
+
+
+def _for_batch(rate: Rate, batch: int, scaling: str) -> Rate:
+    if batch == REFERENCE_BATCH:
+        return rate
+    ratio = batch / REFERENCE_BATCH
+    factor = min(ratio**0.5 if scaling == "square root" else ratio, 32.0)
+    law = "the square root of the batch" if scaling == "square root" else "the batch"
+    return Rate(
+        rate.lr * factor,
+        f"{rate.why} Scaled by {factor:.2g}, with {law}: {batch:,} samples a step where the rule is for "
         f"{REFERENCE_BATCH}.",
-        f"{base.source}; {MALLADI if start.scaling == 'square root' else GOYAL}",
+        f"{rate.source}; {MALLADI if scaling == 'square root' else GOYAL}",
+    )
+
+
+def _for_length(rate: Rate, seen: int) -> Rate:
+    """Larger for short runs, by samples and not by steps, which the batch has been counted for."""
+    factor = min((REFERENCE_SAMPLES / seen) ** (1 / 3), SHORT_AT_MOST)
+    if factor <= 1.0:
+        return rate
+    return Rate(
+        rate.lr * factor,
+        f"{rate.why} Scaled by {factor:.2g}, because the run is short: {seen:,} samples in all where the "
+        f"rule is for {REFERENCE_SAMPLES:,}.",
+        f"{rate.source}; {BJORCK}",
+    )
+
+
+def _published(now: Situation, start: Start) -> bool:
+    """Whether the rate was published for runs of its own length."""
+    return start.of_adamw is not None and (
+        now.purpose == "pretraining" or (now.purpose == "finetuning" and now.parameters >= LARGE_BODY)
     )
 
 
@@ -137,7 +195,7 @@ def _base(now: Situation, optimizer: str, start: Start) -> Rate:
     small = now.parameters < SMALL_MODEL
     lr = start.lr_small if small else start.lr_large
     if now.purpose == "finetuning":
-        large = now.parameters >= 50e6 and start.of_adamw is not None
+        large = _published(now, start)
         lr = 2e-5 * (start.of_adamw or 1.0) if large else lr / 3
         return Rate(
             lr,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from kudari.record import Choice
@@ -32,6 +33,9 @@ def recipe(
     kind: Kind | None = None,
     batch_size: int | None = None,
     accumulate: int = 1,
+    epochs: int | None = None,
+    steps: int | None = None,
+    momentum: float | None = None,
     picture_side: int | None = None,
 ) -> tuple[Choice, ...]:
     """Return a default, with reason and source, for everything that decides how a run goes.
@@ -48,6 +52,9 @@ def recipe(
         kind: ``mlp``, ``cnn``, ``recurrent`` or ``transformer``, where the model does not tell.
         batch_size: samples in a batch where it is decided already; 1 or more.
         accumulate: batches added up before each optimizer step, 1 or more.
+        epochs: passes over the data where that is decided already; 1 or more.
+        steps: optimizer steps of the whole run where they are decided, in place of ``epochs``; 1 or more.
+        momentum: of SGD and LARS, 0 up to below 1, where it is decided already.
         picture_side: the shorter side in pixels where a cnn looks at pictures; None leaves augmentation out.
 
     Returns:
@@ -60,7 +67,7 @@ def recipe(
     Example:
         >>> choices = {c.key: c.value for c in recipe("classification", samples=1437, parameters=9610)}
         >>> choices["batch_size"], choices["epochs"], choices["optimizer.lr"]
-        ('64', '60', '0.003')
+        ('64', '60', '0.00585')
         >>> large = {c.key: c.value for c in recipe("language", samples=10**6, parameters=125_000_000,
         ...          purpose="pretraining", kind="transformer")}
         >>> large["optimizer.lr"], large["optimizer.betas"], large["clip_norm"]
@@ -68,11 +75,15 @@ def recipe(
     """
     given = {
         "samples": samples, "parameters": parameters, "optimizer": optimizer, "purpose": purpose,
-        "kind": kind, "batch_size": batch_size, "accumulate": accumulate, "picture_side": picture_side,
+        "kind": kind, "batch_size": batch_size, "accumulate": accumulate, "momentum": momentum,
+        "epochs": epochs, "steps": steps, "picture_side": picture_side,
     }  # fmt: skip
     now = look(task, model, data, hardware, given)
-    batch = _batch_size(now)
-    chosen = _optimizer(now)
+    batch, chosen = _batch_size(now), _optimizer(now)
+    now = replace(now, batch_size=int(batch.value))
+    length = _epochs(now, epochs, steps)
+    passes = int(length.value)
+    now = replace(now, seen=steps * now.samples_per_step if steps else passes * now.samples)
     return (
         *_augmentation(now),
         _loss(now),
@@ -82,7 +93,7 @@ def recipe(
         _decayed(),
         _schedule(now, chosen.value),
         batch,
-        _epochs(now, int(batch.value)),
+        length,
         _clip_norm(now),
     )
 
@@ -194,9 +205,15 @@ def _hyper_parameters(now: Situation, optimizer: str) -> tuple[Choice, ...]:
             why,
             "Loshchilov, Hutter 2019, Decoupled Weight Decay Regularization, section 2",
         ),
-        *(Choice(f"optimizer.{key}", v, why, start.source) for key, (v, why) in start.more.items()),
+        *(_more(now, key, v, why, start.source) for key, (v, why) in start.more.items()),
         *_betas(now, optimizer),
     )
+
+
+def _more(now: Situation, key: str, value: str, why: str, source: str) -> Choice:
+    if key == "momentum" and now.momentum is not None:
+        return Choice("optimizer.momentum", f"{now.momentum:g}", _DECIDED)
+    return Choice(f"optimizer.{key}", value, why, source)
 
 
 def _betas(now: Situation, optimizer: str) -> tuple[Choice, ...]:
@@ -268,7 +285,10 @@ def _batch_size(now: Situation) -> Choice:
     )
 
 
-def _epochs(now: Situation, batch_size: int) -> Choice:
+def _epochs(now: Situation, decided: int | None, steps_decided: int | None) -> Choice:
+    steps = max(1, math.ceil(now.samples / now.samples_per_step))
+    if decided or steps_decided:
+        return Choice("epochs", str(decided or math.ceil((steps_decided or 1) / steps)), _DECIDED)
     if now.purpose == "pretraining":
         return Choice(
             "epochs",
@@ -276,7 +296,6 @@ def _epochs(now: Situation, batch_size: int) -> Choice:
             "New text teaches more than text seen before.",
             "Hoffmann et al. 2022, Training Compute-Optimal Large Language Models, section 3",
         )
-    steps = max(1, math.ceil(now.samples / batch_size / now.accumulate))
     wanted = math.ceil(TARGET_STEPS / steps)
     epochs = max(EPOCHS_AT_LEAST, min(EPOCHS_AT_MOST, wanted))
     return Choice(

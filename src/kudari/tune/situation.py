@@ -58,6 +58,8 @@ class Situation:
         optimizer: its name in lower case where it is decided; None asks for advice.
         batch_size: samples in a batch, where it is decided; None asks for advice.
         accumulate: batches added up before each step.
+        seen: samples that the whole run looks at, each as often as it comes; None where unknown.
+        momentum: where it is decided; None asks for advice.
         picture_side: the shorter side in pixels where a cnn looks at pictures, else None.
         memory_gib: of the device, None where unknown or plenty.
     """
@@ -70,6 +72,8 @@ class Situation:
     optimizer: str | None = None
     batch_size: int | None = None
     accumulate: int = 1
+    seen: int | None = None
+    momentum: float | None = None
     picture_side: int | None = None
     memory_gib: float | None = None
 
@@ -117,6 +121,7 @@ def look(task: str, model: Any, data: Any, hardware: Hardware | None, given: dic
                 f"recipe: {name}={word!r} is not known.{did_you_mean(str(word), allowed)}",
                 fix=f"Choose one of {', '.join(allowed)}.",
             )
+    _check_numbers(known)
     for name, source in (("samples", "data"), ("parameters", "model")):
         if name not in known:
             raise ArgumentError(
@@ -124,7 +129,19 @@ def look(task: str, model: Any, data: Any, hardware: Hardware | None, given: dic
                 why="Rates, batch and length depend on them.",
                 fix=f"Pass {source}=, or {name}= as a number.",
             )
+    known = {k: v for k, v in known.items() if k not in ("epochs", "steps")}  # they become samples seen
     return Situation(task=task, **known)  # type: ignore[arg-type]
+
+
+def _check_numbers(known: dict[str, Any]) -> None:
+    momentum = known.get("momentum", 0.0)
+    if not 0.0 <= momentum < 1.0:
+        raise ArgumentError(
+            f"recipe: momentum is {momentum}.", fix="Take a number of 0 or more and below 1, such as 0.9."
+        )
+    for name in ("epochs", "steps"):
+        if known.get(name, 1) < 1:
+            raise ArgumentError(f"recipe: {name} is {known[name]}.", fix="Take a whole number of 1 or more.")
 
 
 def kind_of(layers: Iterable[str]) -> Kind:

@@ -127,6 +127,9 @@ def resolve(loaded: Loaded, spec: Mapping[str, Any], seen: Seen) -> Resolved:
         kind=spec["name"],
         batch_size=config.batch_size,
         accumulate=config.accumulate,
+        epochs=config.epochs,
+        steps=config.steps,
+        momentum=_momentum(config),
         picture_side=min(seen.shape[-2:]) if spec["name"] == "cnn" else None,
     )
     optimizer = next(choice.value for choice in advice if choice.key == "optimizer.name")
@@ -151,6 +154,12 @@ def resolve(loaded: Loaded, spec: Mapping[str, Any], seen: Seen) -> Resolved:
     if problems:
         raise ConfigError(problems)
     return Resolved(complete, tuple(choices), steps)
+
+
+def _momentum(config: Config) -> float | None:
+    """The momentum that was set, as far as a rate can be derived from it; the optimizer judges the rest."""
+    momentum = (config.optimizer.model_extra or {}).get("momentum")
+    return momentum if momentum is not None and 0.0 <= momentum < 1.0 else None
 
 
 def _applicable(config: Config, optimizer: str, advice: Iterable[Choice]) -> list[Choice]:
