@@ -70,7 +70,9 @@ def _evidence(finding: Finding) -> str:
     words = []
     if "count" in facts:
         first = facts.get("first_step")
-        words.append(f"{facts['count']} times" + (f", first at step {first}" if first is not None else ""))
+        once = facts["count"] == 1
+        at = "" if first is None else f", at step {first}" if once else f", first at step {first}"
+        words += [] if once and not at else [("once" if once else f"{facts['count']} times") + at]
     words += [
         f"{name.replace('_', ' ')} {_number(value)}"
         for name, value in facts.items()
