@@ -62,6 +62,14 @@ def test_adaptive_rates_of_short_runs_grow_with_the_cube_root_of_their_samples()
     assert value("lr", epochs=8, samples=10_000, batch_size=64, optimizer="adamw") == pytest.approx(lr(1_250))
 
 
+def test_the_rate_of_lars_is_near_those_published_for_large_batches():
+    """5, 10, 25 and 32 in TensorFlow's ResNet-50: of the same order at every batch."""
+    for batch, published in ((4096, 5), (8192, 10), (16384, 25), (32768, 32)):
+        facts = {"kind": "cnn", "samples": 1_281_167, "batch_size": batch, "epochs": 90}
+        assert chosen(**facts)["optimizer.name"].value == "lars"
+        assert published / 2 < value("lr", **facts) < published * 2
+
+
 def test_sgd_without_momentum_takes_the_rate_that_moves_weights_as_far():
     assert value("lr", optimizer="sgd", momentum=0.0) == pytest.approx(10 * value("lr", optimizer="sgd"))
     assert chosen(optimizer="sgd", momentum=0.0)["optimizer.momentum"].value == "0"

@@ -101,7 +101,7 @@ STARTS: Mapping[str, Start] = {
     "lion": Start(5e-4, 2e-4, 0.3, CHEN, of_adamw=0.2),
     "sgd": Start(0.1, 0.05, 5e-4, HE, of_adamw=None, scaling="linear", more=_MOMENTUM),
     "lamb": Start(5e-3, 2e-3, 0.01, YOU_LAMB, of_adamw=3.0),
-    "lars": Start(1.0, 1.0, 1e-4, YOU_LARS, of_adamw=None, scaling="linear", more=_MOMENTUM),
+    "lars": Start(1.0, 1.0, 1e-4, YOU_LARS, of_adamw=None, more=_MOMENTUM),
     "muon": Start(
         0.02,
         0.02,
@@ -131,7 +131,7 @@ def peak_rate(now: Situation, optimizer: str) -> Rate | None:
     if start is None:
         return None
     rate = _base(now, optimizer, start)
-    if start.scaling == "linear" and now.momentum is not None:
+    if "momentum" in start.more and now.momentum is not None:
         rate = _for_momentum(rate, now.momentum)
     if now.purpose == "training":  # the others' rates are for their own batches
         rate = _for_batch(rate, now.samples_per_step, start.scaling)
