@@ -171,6 +171,13 @@ def test_an_interrupted_run_says_how_to_go_on_and_ends_with_the_same_bits(train,
     assert "is finished; there is nothing left to do." in capsys.readouterr().err
 
 
+def test_a_run_that_failed_before_it_saved_cannot_be_resumed_and_says_so(here, capsys):
+    words = ["optimizer=sgd", "optimizer.lr=1e9", "optimizer.momentum=0", "epochs=2", "--out", "lost"]
+    assert main(["train", *words]) == 1
+    assert main(["train", "--resume", "lost"]) == 2
+    assert "failed before it had saved anything" in capsys.readouterr().err
+
+
 def interrupt_at(monkeypatch, step):
     """Send the process a real SIGINT when the data loader hands out this batch."""
     from kudari.data import BatchLoader

@@ -298,3 +298,10 @@ def test_muon_by_name_leaves_embedding_head_and_vectors_to_adamw():
         for p in group["params"]
     }
     assert {name for name, p in model.named_parameters() if routed[id(p)]} == {"body.weight"}
+
+
+def test_a_last_batch_of_one_sample_for_batch_norm_says_what_to_do():
+    model = nn.Sequential(nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.Linear(8, CLASSES))
+    with pytest.raises(ValueError, match="more than 1 value per channel") as raised:
+        quiet_fit(model, points(17), batch_size=16, epochs=1)
+    assert any("drop_last=True" in note for note in raised.value.__notes__)

@@ -88,13 +88,19 @@ def _load_resumed(args: argparse.Namespace, folder: RunDir) -> Loaded:
 
     if args.out is not None:
         raise ArgumentError("--out and --resume are both given. A resumed run goes on in its own folder.")
-    if folder.model.exists() and folder.facts.exists():
+    if folder.facts.exists():
         from kudari.record import Facts
 
-        if Facts.read(folder.facts).status == "finished":
+        status = Facts.read(folder.facts).status
+        if status == "finished" and folder.model.exists():
             raise ArgumentError(
                 f"{folder.path} is finished; there is nothing left to do.",
                 fix=f"Train it again with a change, such as: kudari train {folder.config} seed=1",
+            )
+        if status == "failed" and not any(folder.checkpoints.iterdir()):
+            raise ArgumentError(
+                f"{folder.path} failed before it had saved anything; there is nothing to go on from.",
+                fix=f"Its report says why. Train it anew with a change: kudari train {folder.config} ...",
             )
     return load_resumed(folder.config, args.words)
 

@@ -42,6 +42,12 @@ def run_session(model: nn.Module, train: Any, valid: Any, options: Options) -> R
             model.train(was_training)
 
 
+_ONE_SAMPLE = (
+    "kudari: a batch held one sample, and batch norm cannot take statistics of one. Where it is the last batch "
+    "of an epoch, choose a batch_size that leaves more over, or pass a DataLoader with drop_last=True."
+)
+
+
 def _run(p: Prepared, o: Options, seen: Observation) -> Run:
     folder = _folder(p, o)
     progress = make_progress(o.progress)
@@ -54,6 +60,10 @@ def _run(p: Prepared, o: Options, seen: Observation) -> Run:
     ):
         try:
             _train(p, o, folder, progress, stop, log)
+        except ValueError as error:
+            if "more than 1 value per channel" in str(error):
+                error.add_note(_ONE_SAMPLE)
+            raise
         finally:
             progress.close()
         run = conclude(p, o, folder, stop, seen.diagnoses)
