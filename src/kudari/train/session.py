@@ -43,8 +43,8 @@ def run_session(model: nn.Module, train: Any, valid: Any, options: Options) -> R
 
 
 _ONE_SAMPLE = (
-    "kudari: a batch held one sample, and batch norm cannot take statistics of one. Where it is the last batch "
-    "of an epoch, choose a batch_size that leaves more over, or pass a DataLoader with drop_last=True."
+    "kudari: a batch held one sample, and batch norm cannot take statistics of one. Where it is the last "
+    "batch of an epoch, choose a batch_size that leaves more over, or pass a DataLoader with drop_last=True."
 )
 
 
