@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kudari.compile import cache
-from kudari.compile.llvm import print_llvm
+from kudari.compile.llvm import ENTRY, print_llvm
 from kudari.compile.program import Program
 
 if TYPE_CHECKING:
     import llvmlite.binding as binding
 
 _lock = threading.Lock()
+_number = itertools.count()
+# What LLVM does to a kernel before it chooses instructions.
+PASSES = ("instruction_combine", "simplify_cfg")
 
 
 @dataclass(frozen=True)
@@ -92,39 +96,41 @@ def compile_cpu(program: Program) -> CpuKernel:
         here = target()
         text = print_llvm(program, lanes(program))
         versions = f"{llvmlite.__version__} {llvm.llvm_version_info}"
-        key = hashlib.sha256("\n".join([text, here.cpu, here.features, versions]).encode()).hexdigest()
-        data = cache.load(key)
-        engine = _engine(llvm)
-        if data is None:
-            module = llvm.parse_assembly(text)
-            _optimise(llvm, module)
-            built = here.machine.emit_object(module)
-            cache.save(key, built)
-            engine.add_object_file(llvm.ObjectFileRef.from_data(built))
-        else:
-            engine.add_object_file(llvm.ObjectFileRef.from_data(data))
-        engine.finalize_object()
-        address = engine.get_function_address("kudari_step")
-    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)
-    return CpuKernel(call, data is not None, engine)
+        key = hashlib.sha256("\n".join([text, here.cpu, here.features, versions, *PASSES]).encode()).hexdigest()
+        found = cache.load(key)
+        data = _build(llvm, text) if found is None else found
+        if found is None:
+            cache.save(key, data)
+        # A library of its own, which goes when the kernel goes. Names of libraries cannot be used again.
+        parts = llvm.JITLibraryBuilder().add_object_img(data).add_current_process().export_symbol(ENTRY)
+        library = parts.link(_linker(), f"{program.name} {next(_number)}")
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(library[ENTRY])
+    return CpuKernel(call, found is not None, library)
 
 
-def _engine(llvm: binding) -> Any:
-    """An execution engine of its own for each kernel, with this processor's settings."""
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=target().cpu, features=target().features, opt=2, reloc="pic", codemodel="jitdefault", jit=True
-    )
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+@functools.cache
+def _linker() -> Any:
+    """What puts kernels into memory: one for all of them, as making it takes longer than using it."""
+    import llvmlite.binding as llvm
+
+    return llvm.create_lljit_compiler(target().machine)
 
 
-def _optimise(llvm: binding, module: Any) -> None:
-    """The vectors are there already; what is left is cleaning up and moving numbers out of loops."""
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = False
-    options.slp_vectorization = False
-    options.loop_unrolling = False
-    builder = llvm.create_pass_builder(target().machine, options)
-    builder.getModulePassManager().run(module, builder)
+def _build(llvm: binding, text: str) -> bytes:
+    """Machine code of a kernel.
+
+    The printer has made vectors, shared what is common and taken what is constant out of loops, so the
+    whole row of passes that ``-O2`` stands for finds nothing to do, in longer than all the rest takes. What
+    is left is the arithmetic on bits of rounding and codes, for which there are shorter instructions.
+    """
+    machine = target().machine
+    module = llvm.parse_assembly(text)
+    passes = llvm.create_new_module_pass_manager()
+    for name in PASSES:
+        getattr(passes, f"add_{name}_pass")()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+    built: bytes = machine.emit_object(module)
+    return built
 
 
 @functools.cache

@@ -25,6 +25,7 @@ CONTEXT = {
     "column_at": 25,  # i64[chunk_count]: where a chunk's column sums go, from the tensor's first one
     "folds": 26,  # i64[fold_count][5]: see :func:`kudari.compile.llvm.rows.print_fold`
     "fold_count": 27,
+    "chunk": 28,  # address of the function for the chunks of the pass that is run; set by the kernel
 }
 CONTEXT_WORDS = 32
 

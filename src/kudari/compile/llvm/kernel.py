@@ -19,12 +19,16 @@ from kudari.compile.llvm.context import CONTEXT, load_address, load_count
 from kudari.compile.program import Program, sum_name
 
 
-def _worker(program: Program, number: int) -> str:
-    """Take tasks until none is left; a slow thread takes fewer."""
+# The one function that others see.
+ENTRY = "kudari_step"
+
+
+def _worker(program: Program) -> str:
+    """Take tasks of the pass that is run until none is left; a slow thread takes fewer."""
     base = base_type(program)
     more = rows.ARGUMENTS if program.by_rows else ""
     return f"""
-define internal void @worker{number}(ptr %context) #0 {{
+define internal void @worker(ptr %context) #0 {{
 entry:
 {load_count("tasks")}
 {load_address("chunks")}
@@ -34,6 +38,7 @@ entry:
 {load_address("partials")}
 {load_address("dims")}
 {load_address("column_at")}
+{load_address("chunk")}
   %next.p = getelementptr i64, ptr %context, i64 {CONTEXT["next"]}
   br label %take
 take:
@@ -68,7 +73,7 @@ chunks.loop:
   %partials.row = mul i64 %c, {len(program.sums)}
   %my.partial = getelementptr double, ptr %partials, i64 %partials.row
 {rows.place(program)}
-  call void @chunk{number}(ptr %my.slots, ptr %my.scalars, ptr %my.partial, i64 %start, i64 %stop{more})
+  call void %chunk(ptr %my.slots, ptr %my.scalars, ptr %my.partial, i64 %start, i64 %stop{more})
   %c.next = add i64 %c, 1
   %again = icmp slt i64 %c.next, %end
   br i1 %again, label %chunks.loop, label %take
@@ -77,23 +82,13 @@ done:
 }}"""
 
 
-def _combine(program: Program, number: int) -> str:
-    """Add up the chunks of each tensor, in their order: the same bits for any number of threads."""
-    part, sums = program.passes[number], len(program.sums)
-    clear, add = [], []
-    whole = [i for i, s in enumerate(part.sums, part.first_sum) if s.scope in ("tensor", "model")]
-    for i in whole:
-        clear += [f"%z{i} = getelementptr double, ptr %zero.row, i64 {i}", f"store double 0.0, ptr %z{i}"]
-        add += [
-            f"%a{i} = getelementptr double, ptr %from, i64 {i}",
-            f"%b{i} = getelementptr double, ptr %to, i64 {i}",
-            f"%x{i} = load double, ptr %a{i}",
-            f"%y{i} = load double, ptr %b{i}",
-            f"%s{i} = fadd double %x{i}, %y{i}",
-            f"store double %s{i}, ptr %b{i}",
-        ]
+def _combine(sums: int) -> str:
+    """Add up what the chunks of each tensor have summed, in their order: the same bits for any threads.
+
+    Sums of rows and columns, which lie elsewhere, are zeros here.
+    """
     return f"""
-define internal void @combine{number}(ptr %context) #0 {{
+define internal void @combine(ptr %context, i64 %first, i64 %last) #0 {{
 entry:
 {load_count("tensors")}
 {load_count("chunk_count")}
@@ -103,18 +98,26 @@ entry:
   %some = icmp sgt i64 %tensors, 0
   br i1 %some, label %clear, label %done
 clear:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %clear ]
+  %k = phi i64 [ 0, %entry ], [ %k.next, %cleared ]
   %zero.offset = mul i64 %k, {sums}
   %zero.row = getelementptr double, ptr %sums, i64 %zero.offset
-{indent(clear)}
+  br label %zero
+zero:
+  %z = phi i64 [ %first, %clear ], [ %z.next, %zero ]
+  %zero.p = getelementptr double, ptr %zero.row, i64 %z
+  store double 0.0, ptr %zero.p, align 8
+  %z.next = add i64 %z, 1
+  %z.more = icmp sle i64 %z.next, %last
+  br i1 %z.more, label %zero, label %cleared
+cleared:
   %k.next = add i64 %k, 1
   %more = icmp slt i64 %k.next, %tensors
   br i1 %more, label %clear, label %ready
 ready:
   %any = icmp sgt i64 %chunk_count, 0
-  br i1 %any, label %add, label %done
-add:
-  %c = phi i64 [ 0, %ready ], [ %c.next, %add ]
+  br i1 %any, label %chunk, label %done
+chunk:
+  %c = phi i64 [ 0, %ready ], [ %c.next, %added ]
   %row = mul i64 %c, 3
   %tensor.p = getelementptr i64, ptr %chunks, i64 %row
   %tensor = load i64, ptr %tensor.p, align 8
@@ -122,10 +125,22 @@ add:
   %from = getelementptr double, ptr %partials, i64 %from.offset
   %to.offset = mul i64 %tensor, {sums}
   %to = getelementptr double, ptr %sums, i64 %to.offset
-{indent(add)}
+  br label %add
+add:
+  %i = phi i64 [ %first, %chunk ], [ %i.next, %add ]
+  %from.p = getelementptr double, ptr %from, i64 %i
+  %to.p = getelementptr double, ptr %to, i64 %i
+  %more.sum = load double, ptr %from.p, align 8
+  %sum = load double, ptr %to.p, align 8
+  %new = fadd double %more.sum, %sum
+  store double %new, ptr %to.p, align 8
+  %i.next = add i64 %i, 1
+  %i.more = icmp sle i64 %i.next, %last
+  br i1 %i.more, label %add, label %added
+added:
   %c.next = add i64 %c, 1
   %left = icmp slt i64 %c.next, %chunk_count
-  br i1 %left, label %add, label %done
+  br i1 %left, label %chunk, label %done
 done:
   ret void
 }}"""
@@ -254,7 +269,8 @@ done:
 def _stage(program: Program, number: int) -> str:
     """One pass of the entry: skip it if it is not asked for, else prologue, chunks, sums."""
     part = program.passes[number]
-    combine = f"  call void @combine{number}(ptr %context)\n" if part.sums else ""
+    last = part.first_sum + len(part.sums) - 1
+    combine = f"  call void @combine(ptr %context, i64 {part.first_sum}, i64 {last})\n" if part.sums else ""
     if any(s.scope == "column" for s in part.sums):
         combine += f"  call void @fold{number}(ptr %context)\n"
     vectors = f"  call void @vectors{number}(ptr %context)\n" if part.vectors else ""
@@ -266,12 +282,13 @@ def _stage(program: Program, number: int) -> str:
 go{number}:
   call void @prologue{number}(ptr %context)
 {vectors}  store i64 0, ptr %next.p, align 8
+  store ptr @chunk{number}, ptr %chunk.p, align 8
   br i1 %many, label %fork{number}, label %alone{number}
 alone{number}:
-  call void @worker{number}(ptr %context)
+  call void @worker(ptr %context)
   br label %summed{number}
 fork{number}:
-  call void %fork(ptr @worker{number}, ptr %context, i32 %count, i32 0)
+  call void %fork(ptr @worker, ptr %context, i32 %count, i32 0)
   br label %summed{number}
 summed{number}:
 {combine}  br label %pass{number + 1}"""
@@ -285,22 +302,24 @@ def print_llvm(program: Program, width: int) -> str:
         width: elements in a vector, a power of two.
     """
     declared: set[str] = set()
-    functions: list[str] = []
+    functions = [_worker(program)]
+    if program.sums:
+        functions.append(_combine(len(program.sums)))
     for number, part in enumerate(program.passes):
         chunk = print_blocks if touches_codes(program, part) else print_chunk
         chunk = rows.print_chunk if program.by_rows else chunk
-        functions += [chunk(program, number, width, declared), _worker(program, number)]
+        functions.append(chunk(program, number, width, declared))
         functions += print_between(program, number, width, declared)
         functions += [_prologue(program, number, declared)]
-        functions += [_combine(program, number)] if part.sums else []
     stages = "\n".join(_stage(program, number) for number in range(len(program.passes)))
     entry = f"""
-define void @kudari_step(ptr %context, i64 %threads) #0 {{
+define void @{ENTRY}(ptr %context, i64 %threads) #0 {{
 entry:
 {load_count("first_pass")}
 {load_count("end_pass")}
 {load_address("fork")}
   %next.p = getelementptr i64, ptr %context, i64 {CONTEXT["next"]}
+  %chunk.p = getelementptr ptr, ptr %context, i64 {CONTEXT["chunk"]}
   %many = icmp sgt i64 %threads, 1
   %count = trunc i64 %threads to i32
   br label %pass0
