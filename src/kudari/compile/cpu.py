@@ -96,7 +96,8 @@ def compile_cpu(program: Program) -> CpuKernel:
         here = target()
         text = print_llvm(program, lanes(program))
         versions = f"{llvmlite.__version__} {llvm.llvm_version_info}"
-        key = hashlib.sha256("\n".join([text, here.cpu, here.features, versions, *PASSES]).encode()).hexdigest()
+        decides = [text, here.cpu, here.features, versions, *PASSES]
+        key = hashlib.sha256("\n".join(decides).encode()).hexdigest()
         found = cache.load(key)
         data = _build(llvm, text) if found is None else found
         if found is None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from kudari.compile.declarations import State
-from kudari.compile.expression import SUMS, Expr, hyper, slot, substitute, walk
+from kudari.compile.expression import SUMS, Expr, frontier, hyper, slot, substitute, walk
 from kudari.compile.stage import Stage, find
 from kudari.compile.trace import Trace
 from kudari.errors import RuleError
@@ -101,13 +101,14 @@ def cut(trace: Trace) -> tuple[Piece, ...]:
         _Layout(trace, nodes, level, homes, dict(zip(stored, at, strict=True)), last)
         for at in itertools.product(*ranges)
     )
-    possible = [found for layout in layouts if (found := layout.pieces()) is not None]
+    possible = [(layout, found) for layout in layouts if (found := layout.drafts()) is not None]
     if not possible:
         raise RuleError(
             f"{trace.name} needs the value of a tensor after a stage or a pass has overwritten it.",
             fix="Use the new value instead, or keep the old one in a state of its own.",
         )
-    return min(possible, key=_traffic)
+    layout, found = min(possible, key=lambda pair: _traffic(pair[1]))
+    return layout.settled(found)
 
 
 def _nodes(roots: Iterable[Expr]) -> dict[_Key, _Node]:
@@ -223,6 +224,29 @@ def _deadline(e: Expr, nodes: Iterable[_Node], level: Mapping[Expr, int], last: 
 
 
 @dataclass(frozen=True)
+class _Draft:
+    """A part before the slots stand for what they hold. Layouts are compared so, as the rest takes a while.
+
+    Attributes:
+        outputs: new value of each slot that the part stores.
+        held: the slot that holds each value when the part runs.
+    """
+
+    outputs: tuple[tuple[str, Expr], ...]
+    held: Mapping[Expr, Expr]
+
+    @property
+    def leaves(self) -> set[Expr]:
+        """What the part reads."""
+        return frontier((e for _, e in self.outputs), self.held)
+
+    def settled(self) -> tuple[tuple[str, Expr], ...]:
+        """New values in terms of what the slots hold then."""
+        roots = substitute((e for _, e in self.outputs), dict(self.held))
+        return tuple((name, root) for (name, _), root in zip(self.outputs, roots, strict=True))
+
+
+@dataclass(frozen=True)
 class _Layout:
     """One choice of which part stores what.
 
@@ -238,10 +262,10 @@ class _Layout:
     stored: Mapping[Expr, int]
     last: int
 
-    def pieces(self) -> tuple[Piece, ...] | None:
+    def drafts(self) -> tuple[_Draft | Call, ...] | None:
         """Parts and calls; None if one needs what is no longer there."""
         held = {name: e for e, name in self.homes.items() if e.op == "slot"}
-        found: list[Piece] = []
+        found: list[_Draft | Call] = []
         for number in range(self.last + 1):
             for node in self._called(number):
                 if any(held.get(self.homes[v]) is not v for v in node.values):
@@ -251,13 +275,17 @@ class _Layout:
             part = self._part(number, held, self._copies() if number == self.last else ())
             if part is None:
                 return None
-            if part:
-                found.append(self._trace_of(part))
+            if part.outputs:
+                found.append(part)
                 held |= {self.homes[e]: e for e, at in self.stored.items() if at == number}
         ends = {self.homes[e]: e for _, e in (*self.trace.outputs, *self.trace.factors)}
         if any(held[name] is not e for name, e in ends.items()):
             return None
-        return self._with_cells(found)
+        return tuple(found)
+
+    def settled(self, drafts: Iterable[_Draft | Call]) -> tuple[Piece, ...]:
+        """The pieces of a rule from their drafts."""
+        return self._with_cells([x if isinstance(x, Call) else self._trace_of(x.settled()) for x in drafts])
 
     def _copies(self) -> tuple[tuple[str, Expr], ...]:
         """New values of states that are another tensor as it is; the last part copies them."""
@@ -277,16 +305,13 @@ class _Layout:
 
     def _part(
         self, number: int, held: Mapping[str, Expr], copies: tuple[tuple[str, Expr], ...]
-    ) -> tuple[tuple[str, Expr], ...] | None:
-        """New value of each slot that a part stores, in terms of what the slots hold then."""
+    ) -> _Draft | None:
+        """What a part stores; None if it needs what no slot holds then."""
         here = [(self.homes[e], e) for e, at in self.stored.items() if at == number]
-        here += copies
-        table = {e: slot(f"{n} now", e.kind) for n, e in held.items() if e.kind != "scalar"}
-        roots = substitute([e for _, e in here], table)
-        if any(e.op == "stage" or (e.op == "slot" and not e.name.endswith(" now")) for e in walk(roots)):
-            return None
-        roots = substitute(roots, {slot(f"{n} now", e.kind): slot(n, e.kind) for n, e in held.items()})
-        return tuple((name, root) for (name, _), root in zip(here, roots, strict=True))
+        slots = {e: slot(name, e.kind) for name, e in held.items() if e.kind != "scalar"}
+        draft = _Draft((*here, *copies), slots)
+        missing = any(e.op in ("stage", "slot") and e not in slots for e in draft.leaves)
+        return None if missing else draft
 
     def _trace_of(self, outputs: tuple[tuple[str, Expr], ...]) -> Trace:
         """A part as a rule of its own, with the slots that it reads or writes."""
@@ -306,11 +331,8 @@ class _Layout:
         return tuple(pieces)
 
 
-def _traffic(pieces: tuple[Piece, ...]) -> int:
+def _traffic(pieces: tuple[_Draft | Call, ...]) -> int:
     """Tensors read and written by the parts, which is what the choice is about."""
-    total = 0
-    for part in pieces:
-        if isinstance(part, Trace):
-            roots = [e for _, e in part.outputs]
-            total += len({e.name for e in walk(roots) if e.op == "slot"}) + len(roots)
-    return total
+    parts = [piece for piece in pieces if isinstance(piece, _Draft)]
+    read = [{part.held[e].name for e in part.leaves if e in part.held} for part in parts]
+    return sum(map(len, read)) + sum(len(part.outputs) for part in parts)

@@ -10,7 +10,7 @@ import functools
 import math
 import struct
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Literal, TypeAlias
 
 from kudari.errors import RuleError
@@ -133,8 +133,8 @@ _pool: weakref.WeakValueDictionary[tuple[object, ...], Expr] = weakref.WeakValue
 
 
 def _intern(op: str, args: tuple[Expr, ...], name: str, value: float, kind: Kind) -> Expr:
-    # repr keeps 0.0 and -0.0 apart and finds NaN again.
-    key = (op, tuple(map(id, args)), name, repr(value), kind)
+    # repr keeps 0.0 and -0.0 apart and finds NaN again; only constants have such values.
+    key = (op, tuple(map(id, args)), name, repr(value) if op == "const" else value, kind)
     found = _pool.get(key)
     if found is None:
         found = Expr()
@@ -175,14 +175,15 @@ def stage_value(name: str, args: tuple[Expr, ...], index: int) -> Expr:
 
 def node(op: str, *args: Operand) -> Expr:
     """Apply an operation; the result has as many values as its arguments need, a sum fewer."""
-    lifted = tuple(lift(a) for a in args)
-    if any(a.kind == "factors" for a in lifted):
+    lifted = tuple([lift(a) for a in args])
+    kinds = {a.kind for a in lifted}
+    if "factors" in kinds:
         raise RuleError(
             f"{op} was applied to {next(a for a in lifted if a.kind == 'factors')}, a list of matrices.",
             why="Formulas go element by element; matrices are multiplied and inverted by stages.",
             fix="Pass the list to a stage, such as rotate(x, Q).",
         )
-    kind = _sum_kind(op, lifted[0]) if op in SUMS else _join({a.kind for a in lifted})
+    kind = _sum_kind(op, lifted[0]) if op in SUMS else _join(kinds)
     folded = _fold(op, lifted)
     return folded if folded is not None else _intern(op, lifted, "", 0.0, kind)
 
@@ -249,6 +250,25 @@ def _ordered(roots: tuple[Expr, ...]) -> tuple[Expr, ...]:
         else:
             found[stack.pop()] = None
     return tuple(found)
+
+
+def frontier(roots: Iterable[Expr], known: Container[Expr]) -> set[Expr]:
+    """What expressions are made of: the known nodes in them, inputs, and values of stages.
+
+    Nothing below a known node is looked at, as in :func:`substitute`, which takes much longer.
+    """
+    found: set[Expr] = set()
+    seen: set[Expr] = set()
+    stack = list(roots)
+    while stack:
+        item = stack.pop()
+        if item not in seen:
+            seen.add(item)
+            if not item.args or item.op == "stage" or item in known:
+                found.add(item)
+            else:
+                stack += item.args
+    return found
 
 
 def rebuild(expr: Expr, args: tuple[Expr, ...]) -> Expr:

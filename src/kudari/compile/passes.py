@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from kudari.compile.expression import SUMS, Expr, hyper, slot, substitute, walk
+from kudari.compile.expression import SUMS, Expr, frontier, hyper, slot, substitute, walk
 from kudari.compile.program import SCOPES, Scope, sum_name
 from kudari.errors import RuleError
 
@@ -42,18 +42,30 @@ class Update:
 
 @dataclass(frozen=True)
 class RawPass:
-    """A pass before numbers are hoisted; see :class:`kudari.compile.program.Pass`."""
+    """A pass before numbers are hoisted; see :class:`kudari.compile.program.Pass`.
+
+    Attributes:
+        known: what stands for expressions that outputs and sums are made of: sums, and what has been stored.
+    """
 
     outputs: Outputs
     sums: tuple[tuple[Expr, Scope], ...]
     first_sum: int
     vectors: Outputs = ()
     every: int = 1
+    known: Mapping[Expr, Expr] = field(default_factory=dict)
 
     def reads(self) -> set[str]:
         """Names of the slots read element by element."""
-        roots = [*(e for _, e in self.outputs), *(e for e, _ in self.sums)]
-        return {e.name for e in walk(roots) if e.op == "slot" and e.kind == "tensor"}
+        leaves = _leaves([*(e for _, e in self.outputs), *(e for e, _ in self.sums)], self.known)
+        return {e.name for e in leaves if e.op == "slot" and e.kind == "tensor"}
+
+    def settled(self) -> RawPass:
+        """The same with what is known in its place. Plans are compared before, as this takes a while."""
+        found = substitute([*(e for _, e in self.outputs), *(e for e, _ in self.sums)], dict(self.known))
+        outputs = tuple((n, e) for (n, _), e in zip(self.outputs, found, strict=False))
+        sums = zip(found[len(outputs) :], (scope for _, scope in self.sums), strict=True)
+        return replace(self, outputs=outputs, sums=tuple(sums), known={})
 
 
 def over_elements(item: Expr) -> bool:
@@ -115,24 +127,23 @@ def split(
     choices = [range(last, first - 1, -1) for first in firsts]
     late = {e: max(early[e], at) for e, at in _latest(sums, last, bound).items()}
     timings = [early] if late == early else [early, late]
-    plans: list[tuple[RawPass, ...]] = []
-    found: list[Outputs] = []
+    plans: list[tuple[tuple[RawPass, ...], dict[Expr, Expr]]] = []
     for summed in timings:
-        order = sorted(summed, key=lambda e: (summed[e], not _thinned([e], every)))
+        order = sorted(summed, key=lambda e: (summed[e], not _thinned([e], every, {})))
         values = {e: _value(i, e) for i, e in enumerate(order)}
         for stored in itertools.product(*choices):
             plan = _plan(update, summed, values, (level, stored, last))
             if plan is not None:
-                plans.append(tuple(part for whole in plan for part in _apart(whole, every)))
-                numbers = substitute([e for _, e in update.numbers], values)
-                found.append(tuple(zip((n for n, _ in update.numbers), numbers, strict=True)))
+                plans.append((tuple(part for whole in plan for part in _apart(whole, every)), values))
     if not plans:
         raise RuleError(
             "The update reads the old value of a row or column state after its new value is stored.",
             fix="Use the new value there, or the old one only where no sum comes before it.",
         )
-    best = min(range(len(plans)), key=lambda i: _bytes(plans[i], sizes))
-    return plans[best], found[best]
+    best, values = min(plans, key=lambda found: _bytes(found[0], sizes))
+    numbers = substitute([e for _, e in update.numbers], values)
+    named = zip((n for n, _ in update.numbers), numbers, strict=True)
+    return tuple(part.settled() for part in best), tuple(named)
 
 
 def _value(index: int, sum_: Expr) -> Expr:
@@ -140,9 +151,16 @@ def _value(index: int, sum_: Expr) -> Expr:
     return hyper(sum_name(index)) if sum_.kind == "scalar" else slot(sum_name(index), sum_.kind)
 
 
-def _thinned(roots: Iterable[Expr], every: Mapping[str, int]) -> int:
+def _leaves(roots: Iterable[Expr], known: Mapping[Expr, Expr]) -> list[Expr]:
+    """What expressions read, with what is known in its place."""
+    return [known.get(e, e) for e in frontier(roots, known)]
+
+
+def _thinned(roots: Iterable[Expr], every: Mapping[str, int], known: Mapping[Expr, Expr]) -> int:
     """The k of expressions over every k-th element; 0 of those over all."""
-    return max((every.get(e.name, 0) for e in walk(roots) if e.op == "slot"), default=0)
+    if not every:
+        return 0
+    return max((every.get(e.name, 0) for e in _leaves(roots, known) if e.op == "slot"), default=0)
 
 
 def _plan(
@@ -167,27 +185,28 @@ def _plan(
     timed = [(n, e, at) for (n, e), at in zip(update.elements, stored, strict=True)]
     for number in range(last + 1):
         late = {values[e] for e in values if summed[e] >= number}
-        before = [(n, slot(n), e) for n, e, at in timed if at < number]
+        before = [(slot(n), e) for n, e, at in timed if at < number]
         vectors: list[tuple[str, Expr]] = []
         for n, e in update.vectors:
             if level[e] == number:
-                roots = _known([e], values, before, late)
-                if roots is None:
+                known = _known([e], values, before, late)
+                if known is None:
                     return None
-                vectors.append((n, roots[0]))
+                vectors.append((n, substitute([e], known)[0]))
             if level[e] <= number:
-                before.append((n, slot(n, e.kind), e))
+                before.append((slot(n, e.kind), e))
         here = [(n, e) for n, e, at in timed if at == number]
         added = [e for e in values if summed[e] == number]
-        roots = _known([*(e for _, e in here), *(e.args[0] for e in added)], values, before, late)
-        if roots is None:
+        known = _known([*(e for _, e in here), *(e.args[0] for e in added)], values, before, late)
+        if known is None:
             return None
         passes.append(
             RawPass(
-                tuple((n, e) for (n, _), e in zip(here, roots, strict=False)),
-                tuple(zip(roots[len(here) :], (SCOPES[e.op] for e in added), strict=True)),
+                tuple(here),
+                tuple((e.args[0], SCOPES[e.op]) for e in added),
                 list(values).index(added[0]) if added else len(values),
                 tuple(vectors),
+                known=known,
             )
         )
     return tuple(passes)
@@ -196,38 +215,38 @@ def _plan(
 def _known(
     roots: list[Expr],
     values: Mapping[Expr, Expr],
-    before: list[tuple[str, Expr, Expr]],
+    before: list[tuple[Expr, Expr]],
     late: set[Expr],
-) -> tuple[Expr, ...] | None:
-    """Expressions in terms of sums and of what has been stored; None if they need something that is gone.
+) -> dict[Expr, Expr] | None:
+    """What stands for sums and for what has been stored; None if expressions need something that is gone.
 
     Args:
         roots: the expressions.
         values: what stands for each sum.
-        before: name, slot and expression of each value that has been stored.
-        late: sums that are not known yet.
+        before: slot and expression of each value that has been stored.
+        late: what stands for sums that are not known yet.
     """
-    table = dict(values) | {e: slot(f"{n} new", place.kind) for n, place, e in before}
-    roots = list(substitute(roots, table))
-    overwritten = {n for n, _, _ in before}
-    if any(e in late or (e.op == "slot" and e.name in overwritten) for e in walk(roots)):
-        return None
-    if not before:
-        return tuple(roots)
-    return substitute(roots, {slot(f"{n} new", place.kind): place for n, place, _ in before})
+    table = {**values, **{e: place for place, e in before}}
+    overwritten = {place.name for place, _ in before}
+    for item in frontier(roots, table):
+        gone = item.op == "slot" and item.name in overwritten
+        if table[item] in late if item in table else gone:
+            return None
+    return table
 
 
 def _apart(whole: RawPass, every: Mapping[str, int]) -> list[RawPass]:
     """A pass over every k-th element, then one over all; or the only one of them that has work."""
     thin = [(n, e) for n, e in whole.outputs if n in every]
-    thin_sums = [(e, scope) for e, scope in whole.sums if _thinned([e], every)]
+    thin_sums = [(e, scope) for e, scope in whole.sums if _thinned([e], every, whole.known)]
     if not thin and not thin_sums:
         return [whole]
-    k = _thinned([*(e for _, e in thin), *(e for e, _ in thin_sums), *(slot(n) for n, _ in thin)], every)
+    roots = [*(e for _, e in thin), *(e for e, _ in thin_sums), *(slot(n) for n, _ in thin)]
+    k = _thinned(roots, every, whole.known)
     rest = tuple(x for x in whole.outputs if x not in thin)
     rest_sums = tuple(x for x in whole.sums if x not in thin_sums)
     first = replace(whole, outputs=tuple(thin), sums=tuple(thin_sums), every=k)
-    second = RawPass(rest, rest_sums, whole.first_sum + len(thin_sums))
+    second = RawPass(rest, rest_sums, whole.first_sum + len(thin_sums), known=whole.known)
     return [first, second] if rest or rest_sums else [first]
 
 

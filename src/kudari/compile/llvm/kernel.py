@@ -18,7 +18,6 @@ from kudari.compile.llvm.chunk import base_type, indent, print_chunk
 from kudari.compile.llvm.context import CONTEXT, load_address, load_count
 from kudari.compile.program import Program, sum_name
 
-
 # The one function that others see.
 ENTRY = "kudari_step"
 
