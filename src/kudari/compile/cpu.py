@@ -103,7 +103,7 @@ def compile_cpu(program: Program) -> CpuKernel:
         if found is None:
             cache.save(key, data)
         # A library of its own, which goes when the kernel goes. Names of libraries cannot be used again.
-        parts = llvm.JITLibraryBuilder().add_object_img(data).add_current_process().export_symbol(ENTRY)
+        parts = llvm.JITLibraryBuilder().add_object_img(data).export_symbol(ENTRY)
         library = parts.link(_linker(), f"{program.name} {next(_number)}")
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(library[ENTRY])
     return CpuKernel(call, found is not None, library)

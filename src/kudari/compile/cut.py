@@ -235,7 +235,7 @@ class _Draft:
     outputs: tuple[tuple[str, Expr], ...]
     held: Mapping[Expr, Expr]
 
-    @property
+    @functools.cached_property
     def leaves(self) -> set[Expr]:
         """What the part reads."""
         return frontier((e for _, e in self.outputs), self.held)

@@ -157,9 +157,13 @@ class BoundGroup:
         return EagerBinding(program, members, grad_dtype)
 
     def _trace(
-        self, group: Mapping[str, Any], kinds: Mapping[str, bool | str], dtype: torch.dtype = torch.float32
+        self, group: Mapping[str, Any], kinds: dict[str, bool | str], dtype: torch.dtype = torch.float32
     ) -> Trace:
-        """The rule for one kind of tensors of one dtype, with the group's rounding, traced once."""
+        """The rule for one kind of tensors of one dtype, with the group's rounding, traced once.
+
+        A kind that is missing has its first value.
+        """
+        kinds = {k.name: k.about[0][0] for k in self.rule.kinds} | kinds
         key = (*kinds.values(), dtype)
         if key not in self.traces:
             config = {**group, **kinds}

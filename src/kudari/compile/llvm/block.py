@@ -59,7 +59,7 @@ class Block:
         """A constant, rounded to the type and splat over the vector."""
         rounded = struct.unpack("f", struct.pack("f", value))[0] if self.base == "float" else value
         text = f"0x{struct.unpack('Q', struct.pack('d', rounded))[0]:016X}"
-        return f"<{', '.join([f'{self.base} {text}'] * self.width)}>" if self.width else text
+        return f"splat ({self.base} {text})" if self.width else text
 
     def splat(self, scalar: str) -> str:
         """A vector with one number in every element."""
@@ -167,7 +167,7 @@ class Block:
             self.lines.append(f"store {stored} {value}, ptr {pointer}, align {align}")
 
     def _integers(self, value: int) -> str:
-        return f"<{', '.join([f'i32 {value}'] * self.width)}>" if self.width else str(value)
+        return f"splat (i32 {value})" if self.width else str(value)
 
     def round_bf16(self, value: str) -> str:
         """The upper 16 bits, rounded to nearest even; NaN stays NaN."""

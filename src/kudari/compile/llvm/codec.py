@@ -38,7 +38,7 @@ def decode(block: Block, codec: Codec, codes: str, scale: str, offset: str, left
         return value if block.base == "float" else block.emit(f"fpext {inner.type} {value} to {block.type}")
     number = inner.emit(f"zext {inner.vector('i8')} {stored} to {whole}")
     if codec.zero:
-        number = inner.emit(f"sub {whole} {number}, {_spread(inner, codec.zero)}")
+        number = inner.emit(f"sub {whole} {number}, splat (i32 {codec.zero})")
     code = inner.emit(f"sitofp {whole} {number} to {inner.type}")
     share = inner.compute([codec.decode], {CODE: code})[codec.decode]
     value = inner.emit(f"fmul {inner.type} {share}, {scale}")
@@ -66,9 +66,9 @@ def encode(block: Block, codec: Codec, value: str, inverse: str) -> str:
         code = block.call("copysign", [code, value])
     number = block.emit(f"fptosi {block.type} {code} to {whole}")
     if codec.zero:
-        number = block.emit(f"add {whole} {number}, {_spread(block, codec.zero)}")
+        number = block.emit(f"add {whole} {number}, splat (i32 {codec.zero})")
     if codec.signed and codec.top > codec.zero:  # the highest code has no counterpart below zero
-        number = _larger(block, number, _spread(block, 0))
+        number = _larger(block, number, "zeroinitializer")
     return number
 
 
@@ -81,7 +81,7 @@ def _untapered(block: Block, codec: Codec, stored: str, scale: str) -> str:
     whole, lanes = block.vector("i32"), 2 * block.width
     number = block.emit(f"zext {block.vector('i8')} {stored} to {whole}")
     if codec.zero:
-        number = block.emit(f"sub {whole} {number}, {_spread(block, codec.zero)}")
+        number = block.emit(f"sub {whole} {number}, splat (i32 {codec.zero})")
     code = block.emit(f"sitofp {whole} {number} to {block.type}")
     bits = block.emit(f"bitcast {block.type} {code} to {whole}")
     halves = block.emit(f"bitcast {whole} {bits} to <{lanes} x i16>")
@@ -91,9 +91,9 @@ def _untapered(block: Block, codec: Codec, stored: str, scale: str) -> str:
     block.declared.add(f"declare <{lanes} x i16> {name}(<{lanes} x i16>, <{lanes} x i16>)")
     halves = block.emit(f"call <{lanes} x i16> {name}(<{lanes} x i16> {halves}, <{lanes} x i16> <{offset}>)")
     size = block.emit(f"bitcast <{lanes} x i16> {halves} to {whole}")
-    size = block.emit(f"shl {whole} {size}, {_spread(block, codec.shift)}")
+    size = block.emit(f"shl {whole} {size}, splat (i32 {codec.shift})")
     if codec.signed:
-        sign = block.emit(f"and {whole} {bits}, {_spread(block, _SIGN)}")
+        sign = block.emit(f"and {whole} {bits}, splat (i32 {_SIGN})")
         size = block.emit(f"or {whole} {size}, {sign}")
     share = block.emit(f"bitcast {whole} {size} to {block.type}")
     return block.emit(f"fmul {block.type} {share}, {scale}")
@@ -110,17 +110,17 @@ def _tapered(block: Block, codec: Codec, value: str, inverse: str) -> str:
         value = block.call("fabs", [value])
     share = block.emit(f"fmul {block.type} {value}, {inverse}")
     bits = block.emit(f"bitcast {block.type} {share} to {whole}")
-    moved = block.emit(f"{'ashr' if codec.signed else 'lshr'} {whole} {bits}, {_spread(block, n)}")
+    moved = block.emit(f"{'ashr' if codec.signed else 'lshr'} {whole} {bits}, splat (i32 {n})")
     if codec.signed:
-        moved = block.emit(f"and {whole} {moved}, {_spread(block, _SIGN | (1 << (31 - n)) - 1)}")
-    root = block.emit(f"add {whole} {moved}, {_spread(block, shift_offset(n, codec.top + 1.0))}")
+        moved = block.emit(f"and {whole} {moved}, splat (i32 {_SIGN | (1 << (31 - n)) - 1})")
+    root = block.emit(f"add {whole} {moved}, splat (i32 {shift_offset(n, codec.top + 1.0)})")
     code = block.emit(f"bitcast {whole} {root} to {block.type}")
     name = f"@llvm.lrint.v{block.width}i32.v{block.width}f32"
     block.declared.add(f"declare {whole} {name}({block.type})")
     number = block.emit(f"call {whole} {name}({block.type} {code})")
     if codec.signed:
         return number
-    least = _extreme(block, "umin", bits, _spread(block, 1))  # 1 for what is not 0
+    least = _extreme(block, "umin", bits, "splat (i32 1)")  # 1 for what is not 0
     return _extreme(block, "smax", number, least)
 
 
@@ -150,7 +150,7 @@ def peak(block: Block, value: str, before: str) -> str:
     """The larger of absolute values and those before, as bits: in them, NaN is larger than all numbers."""
     whole = block.vector("i32")
     bits = block.emit(f"bitcast {block.type} {value} to {whole}")
-    bits = block.emit(f"and {whole} {bits}, {_spread(block, 0x7FFFFFFF)}")
+    bits = block.emit(f"and {whole} {bits}, splat (i32 {0x7FFFFFFF})")
     return _larger(block, before, bits)
 
 
@@ -181,10 +181,6 @@ def scale_of(block: Block, codec: Codec, peaks: str) -> tuple[str, str]:
     return scale, block.emit(f"select i1 {usable}, float {ratio}, float 0.0")
 
 
-def _spread(block: Block, value: int) -> str:
-    return f"<{', '.join([f'i32 {value}'] * block.width)}>"
-
-
 def _larger(block: Block, a: str, b: str) -> str:
     return _extreme(block, "smax", a, b)
 
@@ -196,10 +192,6 @@ def _extreme(block: Block, which: str, a: str, b: str, width: int = 0) -> str:
     return block.emit(f"call {whole} {name}({whole} {a}, {whole} {b})")
 
 
-def _bytes(width: int, value: int) -> str:
-    return f"<{', '.join([f'i8 {value}'] * width)}>"
-
-
 def _narrowed(block: Block, codec: Codec, numbers: str, width: int) -> str:
     """Codes in 32 bits as they are stored, in bytes."""
     whole, small = f"<{width} x i32>", f"<{width} x i8>"
@@ -207,9 +199,9 @@ def _narrowed(block: Block, codec: Codec, numbers: str, width: int) -> str:
         return block.emit(f"trunc {whole} {numbers} to {small}")
     low = -codec.zero
     for which, limit in (("smax", low), ("smin", low + 255)):
-        numbers = _extreme(block, which, numbers, f"<{', '.join([f'i32 {limit}'] * width)}>", width)
+        numbers = _extreme(block, which, numbers, f"splat (i32 {limit})", width)
     narrow = block.emit(f"trunc {whole} {numbers} to {small}")
-    return block.emit(f"xor {small} {narrow}, {_bytes(width, codec.zero)}") if codec.signed else narrow
+    return block.emit(f"xor {small} {narrow}, splat (i8 {codec.zero})") if codec.signed else narrow
 
 
 def _place(block: Block, codec: Codec, codes: str, offset: str) -> str:
@@ -241,8 +233,8 @@ def _load_bytes(block: Block, codec: Codec, codes: str, offset: str, left: str) 
     raw = block.emit(f"load <{width} x i8>, ptr {pointer}, align 1")
     if codec.bits == 8:
         return raw
-    low = block.emit(f"and <{width} x i8> {raw}, <{', '.join(['i8 15'] * width)}>")
-    high = block.emit(f"lshr <{width} x i8> {raw}, <{', '.join(['i8 4'] * width)}>")
+    low = block.emit(f"and <{width} x i8> {raw}, splat (i8 15)")
+    high = block.emit(f"lshr <{width} x i8> {raw}, splat (i8 4)")
     order = ", ".join(f"i32 {k // 2 + (k % 2) * width}" for k in range(2 * width))
     return block.emit(
         f"shufflevector <{width} x i8> {low}, <{width} x i8> {high}, <{2 * width} x i32> <{order}>"
@@ -259,7 +251,7 @@ def _store_bytes(
         odd = ", ".join(f"i32 {2 * k + 1}" for k in range(width))
         low = block.emit(f"shufflevector {kind} {values}, {kind} poison, <{width} x i32> <{even}>")
         high = block.emit(f"shufflevector {kind} {values}, {kind} poison, <{width} x i32> <{odd}>")
-        high = block.emit(f"shl {half} {high}, <{', '.join(['i8 4'] * width)}>")
+        high = block.emit(f"shl {half} {high}, splat (i8 4)")
         values = block.emit(f"or {half} {low}, {high}")
     pointer = _place(block, codec, codes, offset)
     if not left:

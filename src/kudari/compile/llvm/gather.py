@@ -32,7 +32,7 @@ def gather(block: Block, dtype: Float, start: str, offset: str, step: int, mask:
     base = block.emit(f"getelementptr {element}, ptr {start}, i64 {first}")
     lanes = f"<{', '.join(f'i64 {k * step}' for k in range(width))}>"
     places = block.emit(f"getelementptr {element}, ptr {base}, <{width} x i64> {lanes}")
-    wanted = mask or f"<{', '.join(['i1 true'] * width)}>"
+    wanted = mask or "splat (i1 true)"
     name = f"@llvm.masked.gather.v{width}{suffix}.v{width}p0"
     block.declared.add(f"declare {stored} {name}({pointers}, i32, {block.mask}, {stored})")
     raw = block.emit(

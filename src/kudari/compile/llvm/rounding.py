@@ -173,7 +173,7 @@ def _signed(value: int) -> int:
 
 
 def _integers(block: Block, value: int) -> str:
-    return f"<{', '.join([f'i32 {_signed(value)}'] * block.width)}>"
+    return f"splat (i32 {_signed(value)})"
 
 
 def _splat(block: Block, number: str) -> str:
