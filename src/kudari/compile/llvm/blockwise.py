@@ -63,7 +63,7 @@ class _Coded:
         return len(self.program.slots) + self.program.coded.index(self.program.slots[index].name)
 
 
-def _entry(block: Block, coded: _Coded, sums: int) -> None:
+def _entry(block: Block, coded: _Coded) -> None:
     """Addresses of the scales, and what a chunk needs on the stack."""
     width = block.width
     for i in coded.codecs:
@@ -72,15 +72,10 @@ def _entry(block: Block, coded: _Coded, sums: int) -> None:
     block.lines.append(f"%bytes = alloca <{width} x i8>, align 64")
     for i in coded.codecs:
         block.lines.append(f"%buffer{i} = alloca [{coded.block} x float], align 64")
-    for i in coded.written:
-        block.lines.append(f"%peak{i} = alloca <{width} x i32>, align 64")
-    for i in range(sums):
-        block.lines.append(f"%total{i} = alloca {block.type}, align 64")
-        block.lines.append(f"store {block.type} zeroinitializer, ptr %total{i}, align 64")
 
 
 def _begin(block: Block, coded: _Coded) -> dict[int, str]:
-    """At the beginning of a block there is no peak yet; returns the scales as they were, in vectors."""
+    """The scales of a block as they were, in vectors."""
     scales = {}
     inner = block.narrow("s")
     number = inner.emit(f"udiv i64 %begin, {coded.block}")
@@ -88,8 +83,6 @@ def _begin(block: Block, coded: _Coded) -> dict[int, str]:
         place = inner.emit(f"getelementptr float, ptr %scales{i}, i64 {number}")
         one = inner.emit(f"load float, ptr {place}, align 4")
         scales[i] = inner.splat(one)
-    for i in coded.written:
-        block.lines.append(f"store <{block.width} x i32> zeroinitializer, ptr %peak{i}, align 64")
     return scales
 
 
@@ -112,10 +105,23 @@ def _in_buffer(inner: Block, index: int, offset: str) -> str:
     return inner.emit(f"getelementptr float, ptr %buffer{index}, i64 {place}")
 
 
-def _update(coded: _Coded, block: Block, offset: str, left: str, numbers: dict[Expr, str]) -> None:
-    """Load and compute one vector; store plain slots, keep coded ones in their buffers."""
+def _update(
+    coded: _Coded, block: Block, offset: str, left: str, numbers: dict[Expr, str], before: dict[str, str]
+) -> dict[str, str]:
+    """Load and compute one vector; store plain slots, keep coded ones in their buffers.
+
+    Args:
+        coded, block, numbers: as elsewhere.
+        offset: of the vector in the tensor.
+        left: how many elements it has; empty if it is whole.
+        before: peaks of coded slots and totals of sums so far, by name.
+
+    Returns:
+        Peaks and totals with this vector.
+    """
     program, part = coded.program, coded.part
     mask = tail_mask(block) if left else ""
+    after: dict[str, str] = {}
     known = numbers | load_slots(program, part, block, offset, mask)
     for item in walk(part.roots):
         if item.op == "slot" and item not in known:
@@ -125,15 +131,14 @@ def _update(coded: _Coded, block: Block, offset: str, left: str, numbers: dict[E
     for name, expr in part.outputs:
         i = next(k for k, s in enumerate(program.slots) if s.name == name)
         if i in coded.codecs:
-            _keep(block, coded, i, values[expr], offset, mask)
+            after[f"peak{i}"] = _keep(block, i, values[expr], (offset, mask, before[f"peak{i}"]))
             continue
         dtype = program.slots[i].plain
         pointer = block.emit(f"getelementptr {TYPES[dtype]}, ptr %slot{i}, i64 {offset}")
         block.store(dtype, values[expr], pointer, mask)
     for i, vector in enumerate(sum_vectors(part, block, values, mask)):
-        before = block.emit(f"load {block.type}, ptr %total{i}, align 64")
-        after = block.emit(f"fadd {block.type} {before}, {vector}")
-        block.lines.append(f"store {block.type} {after}, ptr %total{i}, align 64")
+        after[f"total{i}"] = block.emit(f"fadd {block.type} {before[f'total{i}']}, {vector}")
+    return after
 
 
 def _kept(block: Block, index: int, offset: str) -> str:
@@ -144,8 +149,9 @@ def _kept(block: Block, index: int, offset: str) -> str:
     return value if block.base == "float" else block.emit(f"fpext {inner.type} {value} to {block.type}")
 
 
-def _keep(block: Block, coded: _Coded, index: int, value: str, offset: str, mask: str) -> None:
-    """Put new values into the buffer and look at their size."""
+def _keep(block: Block, index: int, value: str, where: tuple[str, str, str]) -> str:
+    """Put new values into the buffer and look at their size; returns the largest so far, lane by lane."""
+    offset, mask, before = where
     inner = block.narrow(f"k{index}")
     if block.base == "double":
         value = inner.emit(f"fptrunc {block.type} {value} to {inner.type}")
@@ -153,9 +159,7 @@ def _keep(block: Block, coded: _Coded, index: int, value: str, offset: str, mask
         value = inner.emit(f"select {inner.mask} {mask}, {inner.type} {value}, {inner.type} zeroinitializer")
     pointer = _in_buffer(inner, index, offset)
     inner.lines.append(f"store {inner.type} {value}, ptr {pointer}, align {4 * inner.width}")
-    before = inner.emit(f"load <{inner.width} x i32>, ptr %peak{index}, align 64")
-    after = coding.peak(inner, value, before)
-    inner.lines.append(f"store <{inner.width} x i32> {after}, ptr %peak{index}, align 64")
+    return coding.peak(inner, value, before)
 
 
 def _end(block: Block, coded: _Coded) -> dict[int, str]:
@@ -164,8 +168,7 @@ def _end(block: Block, coded: _Coded) -> dict[int, str]:
     inner = block.narrow("n")
     number = inner.emit(f"udiv i64 %begin, {coded.block}")
     for i in coded.written:
-        peaks = inner.emit(f"load <{inner.width} x i32>, ptr %peak{i}, align 64")
-        scale, inverse = coding.scale_of(inner, coded.codecs[i], peaks)
+        scale, inverse = coding.scale_of(inner, coded.codecs[i], f"%peak{i}.all")
         place = inner.emit(f"getelementptr float, ptr %scales{i}, i64 {number}")
         inner.lines.append(f"store float {scale}, ptr {place}, align 4")
         inverses[i] = inner.splat(inverse)
@@ -205,6 +208,29 @@ def _over(label: str, before: str, after: str, counter: str, body: Block, step: 
   br i1 {i}.more, label %{label}, label %{after}"""
 
 
+def _carried(coded: _Coded, block: Block) -> dict[str, str]:
+    """What goes from vector to vector, with its type: each coded slot's peak, each sum's total."""
+    peaks = dict.fromkeys((f"peak{i}" for i in coded.written), f"<{block.width} x i32>")
+    return peaks | dict.fromkeys((f"total{i}" for i in range(len(coded.part.sums))), block.type)
+
+
+def _phis(carried: dict[str, str], main: dict[str, str], tail: dict[str, str]) -> dict[str, str]:
+    """What is carried where it comes to: ``blocks``, ``loop``, ``after`` the loop and ``computed``.
+
+    Totals go on from block to block of codes, a peak begins anew.
+    """
+    lines: dict[str, list[str]] = {"blocks": [], "loop": [], "after": [], "computed": []}
+    for name, kind in carried.items():
+        start, phi = "zeroinitializer", f"phi {kind}"
+        if name.startswith("total"):
+            start = f"%{name}.block"
+            lines["blocks"].append(f"{start} = {phi} [ zeroinitializer, %entry ], [ %{name}.all, %coded ]")
+        lines["loop"].append(f"%{name}.loop = {phi} [ {start}, %filled ], [ {main[name]}, %loop ]")
+        lines["after"].append(f"%{name}.after = {phi} [ {start}, %filled ], [ {main[name]}, %loop ]")
+        lines["computed"].append(f"%{name}.all = {phi} [ %{name}.after, %after ], [ {tail[name]}, %tail ]")
+    return {label: indent(found) for label, found in lines.items()}
+
+
 def print_blocks(program: Program, number: int, width: int, declared: set[str]) -> str:
     """The inner loop of a pass: elements [start, stop) of one tensor, start being that of a block."""
     part = program.passes[number]
@@ -213,18 +239,19 @@ def print_blocks(program: Program, number: int, width: int, declared: set[str]) 
         Block(base_type(program), width, prefix, declared) for prefix in "hbupmtnfce"
     )
     numbers = head_of(program, part, entry)
-    _entry(entry, coded, len(part.sums))
+    _entry(entry, coded)
     scales = _begin(begin, coded)
     together = _TOGETHER if all(c.shift for c in coded.codecs.values()) else 1
     _unpack(fill, coded, scales, "%u", "", together)
     _unpack(some, coded, scales, "%s", _left(some, "%s"), 1)
-    _update(coded, main, "%i", "", numbers)
-    _update(coded, tail, "%whole", "%left", numbers)
+    carried = _carried(coded, main)
+    added = _update(coded, main, "%i", "", numbers, {name: f"%{name}.loop" for name in carried})
+    rest = _update(coded, tail, "%whole", "%left", numbers, {name: f"%{name}.after" for name in carried})
+    phis = _phis(carried, added, rest)
     inverses = _end(end, coded)
     _code(fast, coded, inverses, "%f", "", together)
     _code(code, coded, inverses, "%k", _left(code, "%k"), 1)
-    totals = {i: last.emit(f"load {last.type}, ptr %total{i}, align 64") for i in range(len(part.sums))}
-    add_up(part, last, totals)
+    add_up(part, last, {i: f"%total{i}.all" for i in range(len(part.sums))})
     return f"""
 define internal void @chunk{number}(
     ptr noalias %slots, ptr noalias %scalars, ptr noalias %partial, i64 %start, i64 %stop) #0 {{
@@ -233,6 +260,7 @@ entry:
   br label %blocks
 blocks:
   %begin = phi i64 [ %start, %entry ], [ %follow, %coded ]
+{phis["blocks"]}
   %follow = add i64 %begin, {coded.block}
   %over = icmp sgt i64 %follow, %stop
   %finish = select i1 %over, i64 %stop, i64 %follow
@@ -249,17 +277,20 @@ filled:
   br i1 %any, label %loop, label %after
 loop:
   %i = phi i64 [ %begin, %filled ], [ %next, %loop ]
+{phis["loop"]}
 {indent(main.lines)}
   %next = add i64 %i, {width}
   %more = icmp slt i64 %next, %whole
   br i1 %more, label %loop, label %after
 after:
+{phis["after"]}
   %rest = icmp ne i64 %left, 0
   br i1 %rest, label %tail, label %computed
 tail:
 {indent(tail.lines)}
   br label %computed
 computed:
+{phis["computed"]}
 {indent(end.lines)}
   br i1 %full, label %fast, label %short
 {_over("fast", "computed", "coded", "f", fast, together * width)}
