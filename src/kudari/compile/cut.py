@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -97,9 +97,9 @@ def cut(trace: Trace) -> tuple[Piece, ...]:
     last = max(level[e] for e in roots)
     stored = {e: name for e, name in homes.items() if e.op not in ("slot", "stage")}
     ranges = [range(_deadline(e, nodes.values(), level, last), level[e] - 1, -1) for e in stored]
+    calls = [_called(nodes.values(), level, number) for number in range(last + 1)]
     layouts = (
-        _Layout(trace, nodes, level, homes, dict(zip(stored, at, strict=True)), last)
-        for at in itertools.product(*ranges)
+        _Layout(trace, calls, homes, dict(zip(stored, at, strict=True))) for at in itertools.product(*ranges)
     )
     possible = [(layout, found) for layout in layouts if (found := layout.drafts()) is not None]
     if not possible:
@@ -217,6 +217,12 @@ def _homes(trace: Trace, nodes: Iterable[_Node]) -> dict[Expr, str]:
     return homes
 
 
+def _called(nodes: Iterable[_Node], level: Mapping[Expr, int], number: int) -> list[_Node]:
+    """The calls before a part: first those that read a list, then the one that changes it."""
+    here = [n for n in nodes if level[next(iter(n.results.values()))] == number]
+    return sorted(here, key=lambda n: bool(n.overwrites()))
+
+
 def _deadline(e: Expr, nodes: Iterable[_Node], level: Mapping[Expr, int], last: int) -> int:
     """The last part that may store a value: the one before the first stage that reads it."""
     readers = [level[r] - 1 for node in nodes if e in node.values for r in node.results.values()]
@@ -229,11 +235,11 @@ class _Draft:
 
     Attributes:
         outputs: new value of each slot that the part stores.
-        held: the slot that holds each value when the part runs.
+        held: name of the slot that holds each value when the part runs.
     """
 
     outputs: tuple[tuple[str, Expr], ...]
-    held: Mapping[Expr, Expr]
+    held: Mapping[Expr, str]
 
     @functools.cached_property
     def leaves(self) -> set[Expr]:
@@ -242,7 +248,8 @@ class _Draft:
 
     def settled(self) -> tuple[tuple[str, Expr], ...]:
         """New values in terms of what the slots hold then."""
-        roots = substitute((e for _, e in self.outputs), dict(self.held))
+        slots = {e: slot(name, e.kind) for e, name in self.held.items()}
+        roots = substitute((e for _, e in self.outputs), slots)
         return tuple((name, root) for (name, _), root in zip(self.outputs, roots, strict=True))
 
 
@@ -251,28 +258,28 @@ class _Layout:
     """One choice of which part stores what.
 
     Attributes:
-        trace, nodes, level, homes, last: as in :func:`cut`.
+        trace: as in :func:`cut`.
+        calls: for each part, the calls before it.
+        homes: where each value goes that must lie in memory.
         stored: the part that stores each value.
     """
 
     trace: Trace
-    nodes: Mapping[_Key, _Node]
-    level: Mapping[Expr, int]
+    calls: Sequence[Sequence[_Node]]
     homes: Mapping[Expr, str]
     stored: Mapping[Expr, int]
-    last: int
 
-    def drafts(self) -> tuple[_Draft | Call, ...] | None:
+    def drafts(self) -> tuple[_Draft | _Node, ...] | None:
         """Parts and calls; None if one needs what is no longer there."""
         held = {name: e for e, name in self.homes.items() if e.op == "slot"}
-        found: list[_Draft | Call] = []
-        for number in range(self.last + 1):
-            for node in self._called(number):
+        found: list[_Draft | _Node] = []
+        for number, calls in enumerate(self.calls):
+            for node in calls:
                 if any(held.get(self.homes[v]) is not v for v in node.values):
                     return None
-                found.append(self._call(node))
+                found.append(node)
                 held |= {self.homes[e]: e for e in node.results.values()}
-            part = self._part(number, held, self._copies() if number == self.last else ())
+            part = self._part(number, held, self._copies() if number + 1 == len(self.calls) else ())
             if part is None:
                 return None
             if part.outputs:
@@ -283,18 +290,15 @@ class _Layout:
             return None
         return tuple(found)
 
-    def settled(self, drafts: Iterable[_Draft | Call]) -> tuple[Piece, ...]:
+    def settled(self, drafts: Iterable[_Draft | _Node]) -> tuple[Piece, ...]:
         """The pieces of a rule from their drafts."""
-        return self._with_cells([x if isinstance(x, Call) else self._trace_of(x.settled()) for x in drafts])
+        return self._with_cells(
+            [self._call(x) if isinstance(x, _Node) else self._trace_of(x.settled()) for x in drafts]
+        )
 
     def _copies(self) -> tuple[tuple[str, Expr], ...]:
         """New values of states that are another tensor as it is; the last part copies them."""
         return tuple((n, e) for n, e in self.trace.outputs if self.homes[e] != n)
-
-    def _called(self, number: int) -> list[_Node]:
-        """The calls before a part: first those that read a list, then the one that changes it."""
-        here = [n for n in self.nodes.values() if self.level[next(iter(n.results.values()))] == number]
-        return sorted(here, key=lambda n: bool(n.overwrites()))
 
     def _call(self, node: _Node) -> Call:
         outputs = tuple(
@@ -308,9 +312,9 @@ class _Layout:
     ) -> _Draft | None:
         """What a part stores; None if it needs what no slot holds then."""
         here = [(self.homes[e], e) for e, at in self.stored.items() if at == number]
-        slots = {e: slot(name, e.kind) for name, e in held.items() if e.kind != "scalar"}
-        draft = _Draft((*here, *copies), slots)
-        missing = any(e.op in ("stage", "slot") and e not in slots for e in draft.leaves)
+        names = {e: name for name, e in held.items() if e.kind != "scalar"}
+        draft = _Draft((*here, *copies), names)
+        missing = any(e.op in ("stage", "slot") and e not in names for e in draft.leaves)
         return None if missing else draft
 
     def _trace_of(self, outputs: tuple[tuple[str, Expr], ...]) -> Trace:
@@ -331,8 +335,8 @@ class _Layout:
         return tuple(pieces)
 
 
-def _traffic(pieces: tuple[_Draft | Call, ...]) -> int:
+def _traffic(pieces: tuple[_Draft | _Node, ...]) -> int:
     """Tensors read and written by the parts, which is what the choice is about."""
     parts = [piece for piece in pieces if isinstance(piece, _Draft)]
-    read = [{part.held[e].name for e in part.leaves if e in part.held} for part in parts]
+    read = [{part.held[e] for e in part.leaves if e in part.held} for part in parts]
     return sum(map(len, read)) + sum(len(part.outputs) for part in parts)

@@ -245,10 +245,10 @@ def _ordered(roots: tuple[Expr, ...]) -> tuple[Expr, ...]:
         item = stack[-1]
         if item in found:
             stack.pop()
-        elif missing := [arg for arg in item.args if arg not in found]:
-            stack += reversed(missing)
+        elif item.args and (missing := [arg for arg in item.args if arg not in found]):
+            stack += missing[::-1]
         else:
-            found[stack.pop()] = None
+            found[item] = None
     return tuple(found)
 
 
