@@ -134,7 +134,7 @@ _pool: weakref.WeakValueDictionary[tuple[object, ...], Expr] = weakref.WeakValue
 
 def _intern(op: str, args: tuple[Expr, ...], name: str, value: float, kind: Kind) -> Expr:
     # repr keeps 0.0 and -0.0 apart and finds NaN again; only constants have such values.
-    key = (op, tuple(map(id, args)), name, repr(value) if op == "const" else value, kind)
+    key = (op, args, name, repr(value) if op == "const" else value, kind)
     found = _pool.get(key)
     if found is None:
         found = Expr()
@@ -175,7 +175,7 @@ def stage_value(name: str, args: tuple[Expr, ...], index: int) -> Expr:
 
 def node(op: str, *args: Operand) -> Expr:
     """Apply an operation; the result has as many values as its arguments need, a sum fewer."""
-    lifted = tuple([lift(a) for a in args])
+    lifted = tuple([a if isinstance(a, Expr) else const(a) for a in args])
     kinds = {a.kind for a in lifted}
     if "factors" in kinds:
         raise RuleError(

@@ -3,7 +3,8 @@
 Each step keeps the meaning and changes rounding by at most an ulp of an intermediate value:
 
 1. ``reciprocal``: dividing by a number that is the same for the whole tensor becomes a multiplication.
-2. ``gather``: such numbers that multiply the same tensor are multiplied together first, in float64.
+2. ``gather``: such numbers that multiply the same tensor are multiplied together first, in float64. Both
+   go from node to node, arguments first, in one walk.
 3. ``split`` (in :mod:`kudari.compile.passes`): sums cut the work into passes over memory.
 4. ``vectors`` (in :mod:`kudari.compile.vectors`): what rows or columns share is computed once for each.
 5. ``hoist``: everything without a tensor in it moves to the host and is computed once per step in float64.
@@ -71,7 +72,7 @@ def _lower(trace: Trace, storage: tuple[Storage, ...], counts: bool) -> Program:
 def _update(trace: Trace, epsilon: float) -> Update:
     """The new values, simplified together so that they go on sharing what they share."""
     together = (*trace.outputs, *trace.running)
-    together = gather(reciprocal(_bottom_up(together, lambda e: _constant(e, epsilon))))
+    together = bottom_up(together, lambda e: gather(reciprocal(_constant(e, epsilon))))
     stores = len(trace.outputs)
     small = {s.name for s in trace.states if s.shape != "elements"}
     outputs = together[:stores]
@@ -101,46 +102,40 @@ def _finish(raw: RawPass, vectors: tuple[Vector, ...]) -> Pass:
     )
 
 
-def reciprocal(outputs: Outputs) -> Outputs:
+def reciprocal(item: Expr) -> Expr:
     """x / s -> x * (1 / s) for a tensor x and a number s."""
-
-    def change(item: Expr) -> Expr:
-        if item.op == "div" and item.kind == "tensor" and item.args[1].kind == "scalar":
-            return node("mul", item.args[0], node("div", 1.0, item.args[1]))
-        return item
-
-    return _bottom_up(outputs, change)
+    if item.op == "div" and item.kind == "tensor" and item.args[1].kind == "scalar":
+        return node("mul", item.args[0], node("div", 1.0, item.args[1]))
+    return item
 
 
-def gather(outputs: Outputs) -> Outputs:
+def gather(item: Expr) -> Expr:
     """s * (r * x) -> (s * r) * x, and s * (x / y) -> (s * x) / y, so that numbers meet on the host."""
+    if item.kind != "tensor" or item.op not in ("mul", "div"):
+        return item
+    if item.op == "div":
+        number, rest = _apart(item.args[0])
+        return item if number is None else node("mul", number, node("div", rest, item.args[1]))
+    number, rest = _apart(item)
+    if number is None:
+        return item
+    inner, rest = _apart(rest)
+    if inner is not None:
+        number = node("mul", number, inner)
+    if rest.op == "div":
+        return node("div", node("mul", number, rest.args[0]), rest.args[1])
+    return node("mul", number, rest)
 
-    def split(item: Expr) -> tuple[Expr | None, Expr]:
-        if item.op == "mul" and item.kind == "tensor":
-            a, b = item.args
-            if a.kind == "scalar":
-                return a, b
-            if b.kind == "scalar":
-                return b, a
-        return None, item
 
-    def change(item: Expr) -> Expr:
-        if item.kind != "tensor" or item.op not in ("mul", "div"):
-            return item
-        if item.op == "div":
-            number, rest = split(item.args[0])
-            return item if number is None else node("mul", number, node("div", rest, item.args[1]))
-        number, rest = split(item)
-        if number is None:
-            return item
-        inner, rest = split(rest)
-        if inner is not None:
-            number = node("mul", number, inner)
-        if rest.op == "div":
-            return node("div", node("mul", number, rest.args[0]), rest.args[1])
-        return node("mul", number, rest)
-
-    return _bottom_up(outputs, change)
+def _apart(item: Expr) -> tuple[Expr | None, Expr]:
+    """A product of a number and something else, as the two; or nothing and the whole."""
+    if item.op == "mul" and item.kind == "tensor":
+        a, b = item.args
+        if a.kind == "scalar":
+            return a, b
+        if b.kind == "scalar":
+            return b, a
+    return None, item
 
 
 def hoist(outputs: Outputs) -> tuple[tuple[Expr, ...], Outputs]:
@@ -182,7 +177,8 @@ def contract(scalars: tuple[Expr, ...], outputs: Outputs) -> tuple[tuple[Expr, .
     return scalars, tuple((name, done[e]) for name, e in outputs)
 
 
-def _bottom_up(outputs: Outputs, change: Callable[[Expr], Expr]) -> Outputs:
+def bottom_up(outputs: Outputs, change: Callable[[Expr], Expr]) -> Outputs:
+    """Change every node, its arguments before it."""
     done: dict[Expr, Expr] = {}
     for item in walk(e for _, e in outputs):
         done[item] = change(rebuild(item, tuple(done[a] for a in item.args)))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kudari.compile.expression import evaluate, hyper, node, slot, substitute
+from kudari.compile.expression import evaluate, frontier, hyper, node, slot, stage_value, substitute, walk
 from kudari.compile.notation import Step, cos, ema, maximum, minimum, rule, sign, state, where
 from kudari.compile.notation import hyper as number
 from kudari.compile.trace import trace
@@ -94,6 +94,19 @@ def test_arguments_of_a_rule_must_be_declared():
 def test_a_rule_that_writes_to_its_gradient_is_refused():
     with pytest.raises(RuleError, match="new value for g"):
         trace(make(lambda p, g: Step(p=p - g, g=-g)), {})
+
+
+def test_the_frontier_is_what_is_left_when_what_is_known_has_a_place():
+    y, z, norm = slot("y"), slot("z"), node("sum", x * s)
+    known = {norm: hyper("#0"), x + y: slot("kept")}
+    roots = [(x + y) * norm, z / norm + s]
+    left = {e for e in walk(substitute(roots, known)) if not e.args}
+    assert {known.get(e, e) for e in frontier(roots, known)} == left == {hyper("#0"), slot("kept"), z, s}
+
+
+def test_the_frontier_does_not_look_into_stages():
+    made = stage_value("turn", (x, s), 0)
+    assert frontier([made * slot("y")], {}) == {made, slot("y")}
 
 
 def test_a_forgotten_state_is_named():

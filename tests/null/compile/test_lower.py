@@ -4,7 +4,7 @@ import pytest
 
 from kudari.compile.expression import evaluate_scalar, walk
 from kudari.compile.llvm import print_llvm
-from kudari.compile.lower import contract, gather, hoist, lower, reciprocal
+from kudari.compile.lower import bottom_up, contract, gather, hoist, lower, reciprocal
 from kudari.compile.notation import Step, ema, hyper, maximum, mean, norm, rule, sqrt, state
 from kudari.compile.plan import CHUNK, make_plan
 from kudari.compile.trace import trace
@@ -44,8 +44,9 @@ def test_every_pass_keeps_the_meaning(optimizer, config, t):
     numbers = {**NUMBERS, "t": t, "p": 0.7, "g": -0.4, "m": 0.3, "v": 0.2, "x": 0.25, "b": -0.1}
     expected = value_of(traced.outputs, numbers)
     for change in (reciprocal, gather):
-        assert value_of(change(traced.outputs), numbers) == pytest.approx(expected, rel=1e-14)
-    scalars, body = contract(*hoist(gather(reciprocal(traced.outputs))))
+        assert value_of(bottom_up(traced.outputs, change), numbers) == pytest.approx(expected, rel=1e-14)
+    changed = bottom_up(traced.outputs, lambda item: gather(reciprocal(item)))
+    scalars, body = contract(*hoist(changed))
     host = {f"s{i}": value_of([("", e)], numbers)[0] for i, e in enumerate(scalars)}
     assert value_of(body, {**numbers, **host}) == pytest.approx(expected, rel=1e-14)
 
@@ -59,6 +60,13 @@ def test_nothing_that_is_equal_for_all_elements_stays_in_the_loop(optimizer, con
         if item.kind == "scalar":
             assert item.op in ("hyper", "const", "neg")
     assert all(e.kind == "scalar" for e in only.scalars)
+
+
+@pytest.mark.parametrize(("optimizer", "config"), CONFIGS)
+def test_simplifying_node_by_node_is_simplifying_one_way_after_the_other(optimizer, config):
+    outputs = trace(optimizer, config).outputs
+    one_walk = bottom_up(outputs, lambda item: gather(reciprocal(item)))
+    assert one_walk == bottom_up(bottom_up(outputs, reciprocal), gather)
 
 
 def test_adamw_moves_28_bytes_and_lion_20():
