@@ -181,7 +181,7 @@ def _levels(trace: Trace, roots: Iterable[Expr], nodes: Mapping[_Key, _Node]) ->
     for _ in range(len(nodes) + 1):
         level: dict[Expr, int] = {}
         for item in walk(roots):
-            level[item] = max((level[a] for a in item.args), default=0)
+            level[item] = max([level[a] for a in item.args], default=0)
             if item.op == "stage":
                 level[item] = max(level[item] + 1, least[item.name, item.args])
         wanted = dict(least)

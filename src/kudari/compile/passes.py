@@ -77,7 +77,7 @@ def _levels(roots: list[Expr]) -> dict[Expr, int]:
     """For each node, the first pass in which it can be computed."""
     level: dict[Expr, int] = {}
     for item in walk(roots):
-        below = max((level[a] for a in item.args), default=0)
+        below = max([level[a] for a in item.args], default=0)
         level[item] = below + over_elements(item)
     return level
 
