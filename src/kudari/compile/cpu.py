@@ -20,7 +20,7 @@ from kudari.compile.program import Program
 if TYPE_CHECKING:
     import llvmlite.binding as binding
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,23 @@ def compile_cpu(program: Program) -> CpuKernel:
     Raises:
         CompileError: if the program has an operation that the printer does not know.
     """
+    with _lock:
+        engine, from_disk = machine_code(print_llvm(program, lanes(program)))
+        address = engine.get_function_address("kudari_step")
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)
+    return CpuKernel(call, from_disk, engine)
+
+
+def machine_code(text: str) -> tuple[Any, bool]:
+    """Compile LLVM IR for this processor, or take it from the cache on disk.
+
+    Args:
+        text: the IR; it knows no addresses of this process.
+
+    Returns:
+        An engine that has the functions' addresses and keeps their code alive, and whether the code was on
+        the disk.
+    """
     import hashlib
 
     import llvmlite
@@ -90,7 +107,6 @@ def compile_cpu(program: Program) -> CpuKernel:
 
     with _lock:
         here = target()
-        text = print_llvm(program, lanes(program))
         versions = f"{llvmlite.__version__} {llvm.llvm_version_info}"
         key = hashlib.sha256("\n".join([text, here.cpu, here.features, versions]).encode()).hexdigest()
         data = cache.load(key)
@@ -104,9 +120,7 @@ def compile_cpu(program: Program) -> CpuKernel:
         else:
             engine.add_object_file(llvm.ObjectFileRef.from_data(data))
         engine.finalize_object()
-        address = engine.get_function_address("kudari_step")
-    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)
-    return CpuKernel(call, data is not None, engine)
+    return engine, data is not None
 
 
 def _engine(llvm: binding) -> Any:

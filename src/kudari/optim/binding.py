@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kudari.compile.addresses import Addresses, loops
 from kudari.compile.cpu import fork_address
 from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
 from kudari.compile.plan import Plan, RowPlan, make_plan, make_row_plan
@@ -27,6 +28,8 @@ from kudari.optim.states import is_coded, is_dense, pieces, real
 
 # As a function of any tensor: a step asks for thousands of addresses.
 _address = Tensor.data_ptr
+# Tensors from which on a compiled loop asks for them; it takes 5 ms to load, once.
+MANY = 32
 
 
 class CpuBinding:
@@ -66,7 +69,7 @@ class CpuBinding:
         self.copies: list[tuple[Tensor, Tensor]] = []
         self.kept: list[Tensor] = []
         self.addresses: list[list[int]] = []
-        self.grad_addresses: list[int] = []
+        self.found: Addresses | None = None
         self.numbers: list[float] = []
 
     def _tables(self) -> None:
@@ -118,13 +121,40 @@ class CpuBinding:
     def _current(self) -> list[list[int]]:
         """Addresses of everything but gradients, and how long the parameters are, as they are now."""
         found = [list(map(_address, self.params)), list(map(Tensor.numel, self.params))]
-        keys = (*(("step",) if self.counted else ()), *self.cell_keys)
         if self.coded:
             found += self._pieces()
-        else:
-            keys = (*self.keys, *keys)
+        keys = self._plain_keys
         found += [list(map(_address, map(operator.itemgetter(key), self.states))) for key in keys]
         return found
+
+    @property
+    def _plain_keys(self) -> tuple[str, ...]:
+        """Names of what each tensor keeps as one plain tensor."""
+        states = () if self.coded else self.keys
+        return (*states, *(("step",) if self.counted else ()), *self.cell_keys)
+
+    def _unmoved(self) -> bool:
+        """Whether everything but gradients is where it was when it was bound."""
+        if self.found is None and self.plain and not self.coded and len(self.params) >= MANY:
+            self._find()
+        found = self.found
+        if found is None:
+            return self._current() == self.addresses
+        return (
+            found.find(1, self.params, self.dtypes[0])
+            and all([found.find_under(2 + i, key, self.states) for i, key in enumerate(self._plain_keys)])
+            and self.bound_table == found.table[1:].tobytes()
+        )
+
+    def _find(self) -> None:
+        """Let compiled loops look at tensors from now on, where there are some and they know the tensors."""
+        made = loops()
+        if made is None or not all(type(s) is dict for s in self.states):
+            return
+        self.found = Addresses(made, 2 + len(self._plain_keys), self.addresses[1])
+        self.dtypes = (made.number(self.params[0].dtype), made.number(self.grad_dtype))
+        bound = [self.addresses[0], *self.addresses[2:]]
+        self.bound_table = np.array(bound, dtype=np.int64).tobytes()
 
     def _pieces(self) -> list[list[int]]:
         """Addresses of states, some of them coded: first all codes and plain states, then all scales."""
@@ -135,7 +165,7 @@ class CpuBinding:
 
     def bind(self) -> None:
         """Write all addresses but the gradients' into the tables."""
-        self.addresses = self._current()
+        self.addresses, self.found = self._current(), None
         self.slots[:, 0] = self.addresses[0]
         for index in range(len(self.keys) + len(self.coded)):
             self.slots[:, 2 + index] = self.addresses[2 + index]
@@ -154,7 +184,7 @@ class CpuBinding:
         if self.gathered:  # in new memory at every step
             return "staged" if all(self._usable(g) for g in grads) else "stale"
         try:
-            if self._current() != self.addresses:
+            if not self._unmoved():
                 return "stale"
             found = self._in_place(grads)
         except (
@@ -167,13 +197,13 @@ class CpuBinding:
             return "stale"
         if len(found) != len(grads):
             return "staged" if all(self._usable(g) for g in grads) else "stale"
-        if found != self.grad_addresses:
-            self.slots[:, 1] = found
-            self.grad_addresses = found
+        self.slots[:, 1] = found
         return "ready"
 
-    def _in_place(self, grads: Sequence[Any]) -> list[int]:
+    def _in_place(self, grads: list[Any]) -> Sequence[int] | npt.NDArray[np.int64]:
         """Addresses of the gradients that the kernel can read where they are."""
+        if self.found is not None and self.found.find(0, grads, self.dtypes[1]):
+            return self.found.table[0]
         if self.plain:
             # Nearly always every one is usable, and this finds it soonest.
             whole = all(map(Tensor.is_contiguous, self.params)) and all(map(Tensor.is_contiguous, grads))
@@ -209,7 +239,6 @@ class CpuBinding:
                     self.copies.append((found, g))
             self.kept.append(g)
             self.slots[row, 1] = g.data_ptr()
-        self.grad_addresses = []
 
     def run(self, numbers: list[float], threads: int) -> None:
         """Run all passes on the bound addresses."""
