@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# Rows of a factor computed together on the CPU: large enough for products at full speed, and small enough that
+# Rows of a factor computed together on the CPU: enough for products at full speed, few enough that
 # little of what lies above the diagonal is computed.
 BLOCK = 128
 
