@@ -78,6 +78,7 @@ class CpuBinding:
         self.kept: list[Tensor] = []
         self.addresses: list[list[int]] = []
         self.found: Addresses | None = None
+        self.tried = False
         self.numbers: list[float] = []
 
     def _tables(self) -> None:
@@ -146,8 +147,8 @@ class CpuBinding:
 
     def _unmoved(self) -> bool:
         """Whether everything but gradients is where it was when it was bound."""
-        if self.found is None and self.plain and not self.coded and len(self.params) >= MANY:
-            self._find()
+        if not self.tried and self.plain and not self.coded and len(self.params) >= MANY:
+            self.tried, self.found = True, self._find()
         found = self.found
         if found is None:
             return self._current() == self.addresses
@@ -157,16 +158,16 @@ class CpuBinding:
             and self.bound_table == found.table[1:].tobytes()
         )
 
-    def _find(self) -> None:
-        """Let compiled loops look at tensors from now on, where there are some and they know the tensors."""
+    def _find(self) -> Addresses | None:
+        """What lets compiled loops look at tensors, where there are some and they know the tensors."""
         made = loops()
         self.looked_up = [(key, [_holder(s, key) for s in self.states]) for key in self._plain_keys]
         if made is None or not all(type(s) is dict for _, dicts in self.looked_up for s in dicts):
-            return
-        self.found = Addresses(made, 2 + len(self.looked_up), self.addresses[1])
+            return None
         self.dtypes = (made.number(self.params[0].dtype), made.number(self.grad_dtype))
         bound = [self.addresses[0], *self.addresses[2:]]
         self.bound_table = np.array(bound, dtype=np.int64).tobytes()
+        return Addresses(made, 2 + len(self.looked_up), self.addresses[1])
 
     def _pieces(self) -> list[list[int]]:
         """Addresses of states, some of them coded: first all codes and plain states, then all scales."""
@@ -177,7 +178,7 @@ class CpuBinding:
 
     def bind(self) -> None:
         """Write all addresses but the gradients' into the tables."""
-        self.addresses, self.found = self._current(), None
+        self.addresses, self.found, self.tried = self._current(), None, False
         self.slots[:, 0] = self.addresses[0]
         for index in range(len(self.keys) + len(self.coded)):
             self.slots[:, 2 + index] = self.addresses[2 + index]
@@ -197,9 +198,7 @@ class CpuBinding:
         try:
             if not self._unmoved():
                 return "stale"
-            grads = (
-                [m.gradient(m.param) for m in self.members] if self.sharded else list(map(_grad, self.params))
-            )
+            grads = self._grads()
             found = self._in_place(grads)
         except (
             AttributeError,
