@@ -10,7 +10,7 @@ import ctypes
 import functools
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from kudari.compile.program import Program
 if TYPE_CHECKING:
     import llvmlite.binding as binding
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _number = itertools.count()
 # What LLVM does to a kernel before it chooses instructions.
 PASSES = ("instruction_combine", "simplify_cfg")
@@ -87,6 +87,24 @@ def compile_cpu(program: Program) -> CpuKernel:
     Raises:
         CompileError: if the program has an operation that the printer does not know.
     """
+    with _lock:
+        library, from_disk = machine_code(print_llvm(program, lanes(program)), program.name, (ENTRY,))
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(library[ENTRY])
+    return CpuKernel(call, from_disk, library)
+
+
+def machine_code(text: str, name: str, functions: Sequence[str]) -> tuple[Any, bool]:
+    """Compile LLVM IR for this processor, or take it from the cache on disk.
+
+    Args:
+        text: the IR; it knows no addresses of this process.
+        name: what it is, for debuggers.
+        functions: whose addresses are wanted.
+
+    Returns:
+        A library, which has the functions' addresses by their names and keeps their code alive, and whether
+        the code was on the disk.
+    """
     import hashlib
 
     import llvmlite
@@ -94,7 +112,6 @@ def compile_cpu(program: Program) -> CpuKernel:
 
     with _lock:
         here = target()
-        text = print_llvm(program, lanes(program))
         versions = f"{llvmlite.__version__} {llvm.llvm_version_info}"
         decides = [text, here.cpu, here.features, versions, *PASSES]
         key = hashlib.sha256("\n".join(decides).encode()).hexdigest()
@@ -103,10 +120,10 @@ def compile_cpu(program: Program) -> CpuKernel:
         if found is None:
             cache.save(key, data)
         # A library of its own, which goes when the kernel goes. Names of libraries cannot be used again.
-        parts = llvm.JITLibraryBuilder().add_object_img(data).export_symbol(ENTRY)
-        library = parts.link(_linker(), f"{program.name} {next(_number)}")
-    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(library[ENTRY])
-    return CpuKernel(call, found is not None, library)
+        parts = llvm.JITLibraryBuilder().add_object_img(data)
+        for function in functions:
+            parts = parts.export_symbol(function)
+        return parts.link(_linker(), f"{name} {next(_number)}"), found is not None
 
 
 @functools.cache

@@ -17,9 +17,10 @@ Int64s = npt.NDArray[np.int64]
 # Elements. A chunk of a float32 AdamW step touches 16 bytes an element, 512 KiB: a second-level cache.
 CHUNK = 32768
 TASK = 16384
-# Elements that are worth a thread. Half a million take a quarter of a millisecond on one; where another
-# process has the second core, waiting for a second thread took 16 to 40 ms.
-PER_THREAD = 262144
+# Bytes to move that are worth a thread, those of a quarter of a million elements of AdamW. Twice as many take
+# a quarter of a millisecond on one; where another process has the second core, waiting for a second thread
+# took 10 to 40 ms.
+PER_THREAD = 7 << 20
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,14 @@ class Plan:
     task_ends: Int64s
     elements: int
 
-    def threads(self, allowed: int) -> int:
-        """How many threads are worth starting, at most ``allowed``."""
-        return max(1, min(allowed, self.elements // PER_THREAD, len(self.task_ends)))
+    def threads(self, allowed: int, work: float) -> int:
+        """How many threads are worth starting.
+
+        Args:
+            allowed: at most so many.
+            work: bytes to move for each element, or what takes as long; see ``Program.work``.
+        """
+        return max(1, min(allowed, int(self.elements * work) // PER_THREAD, len(self.task_ends)))
 
 
 def make_plan(sizes: Sequence[int]) -> Plan:
@@ -48,7 +54,7 @@ def make_plan(sizes: Sequence[int]) -> Plan:
         >>> plan = make_plan([10, 0, 40000])
         >>> plan.chunks.tolist()
         [[0, 0, 10], [2, 0, 32768], [2, 32768, 40000]]
-        >>> plan.task_ends.tolist(), plan.threads(8)
+        >>> plan.task_ends.tolist(), plan.threads(8, work=28)
         ([2, 3], 1)
     """
     rows = [

@@ -23,6 +23,8 @@ STORED_BYTES: dict[str, float] = {
     **{str(name): float(size) for name, size in BYTES.items()},
     **{str(name): codec.bytes_per_element for name, codec in CODECS.items()},
 }
+# Bytes that a thread could move while it computes a slow function of one element.
+SLOW = {"atan2": 48.0}
 SCOPES: dict[str, Scope] = {
     "sum": "tensor",
     "sum_model": "model",
@@ -215,6 +217,12 @@ class Program:
         """Bytes read and written for each element, over all passes."""
         size = {s.name: STORED_BYTES[s.dtype] / s.every for s in self.slots}
         return sum(size[name] for part in self.passes for name in (*part.reads, *part.writes))
+
+    @functools.cached_property  # every step asks
+    def work(self) -> float:
+        """Bytes to move for each element, and those that could be moved while slow functions compute."""
+        slow = [e for part in self.passes for e in walk(part.roots) if e.op in SLOW]
+        return self.bytes_per_parameter + sum(SLOW[e.op] for e in slow)
 
     def plan(self) -> str:
         """Reads and writes of each pass: ``p g m v / p m v``."""

@@ -8,7 +8,8 @@ that must not.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kudari.compile.addresses import Addresses, loops
 from kudari.compile.cpu import fork_address
 from kudari.compile.llvm import CONTEXT, CONTEXT_WORDS
 from kudari.compile.plan import Plan, RowPlan, make_plan, make_row_plan
@@ -27,6 +29,15 @@ from kudari.optim.states import is_coded, is_dense, pieces, real
 
 # As a function of any tensor: a step asks for thousands of addresses.
 _address = Tensor.data_ptr
+_grad = operator.attrgetter("grad")
+
+
+def _form(x: Tensor) -> tuple[torch.Size, tuple[int, ...]]:
+    return x.shape, x.stride()
+
+
+# Tensors from which on a compiled loop asks for them; it takes 5 ms to load, once.
+MANY = 32
 
 
 class CpuBinding:
@@ -66,7 +77,8 @@ class CpuBinding:
         self.copies: list[tuple[Tensor, Tensor]] = []
         self.kept: list[Tensor] = []
         self.addresses: list[list[int]] = []
-        self.grad_addresses: list[int] = []
+        self.found: Addresses | None = None
+        self.tried = False
         self.numbers: list[float] = []
 
     def _tables(self) -> None:
@@ -116,15 +128,46 @@ class CpuBinding:
             self.context[CONTEXT[name]] = getattr(plan, name).ctypes.data
 
     def _current(self) -> list[list[int]]:
-        """Addresses of everything but gradients, and how long the parameters are, as they are now."""
-        found = [list(map(_address, self.params)), list(map(Tensor.numel, self.params))]
-        keys = (*(("step",) if self.counted else ()), *self.cell_keys)
+        """Addresses of everything but gradients, and forms of the parameters, as they are now."""
+        found: list[list[Any]] = [list(map(_address, self.params))]
+        # Of contiguous ones, and they must stay so, the size says enough.
+        plain = self.plain and all(map(Tensor.is_contiguous, self.params))
+        found += [list(map(Tensor.numel if plain else _form, self.params))]
         if self.coded:
             found += self._pieces()
-        else:
-            keys = (*self.keys, *keys)
+        keys = self._plain_keys
         found += [list(map(_address, map(operator.itemgetter(key), self.states))) for key in keys]
         return found
+
+    @property
+    def _plain_keys(self) -> tuple[str, ...]:
+        """Names of what each tensor keeps as one plain tensor."""
+        states = () if self.coded else self.keys
+        return (*states, *(("step",) if self.counted else ()), *self.cell_keys)
+
+    def _unmoved(self) -> bool:
+        """Whether everything but gradients is where it was when it was bound."""
+        if not self.tried and self.plain and not self.coded and len(self.params) >= MANY:
+            self.tried, self.found = True, self._find()
+        found = self.found
+        if found is None:
+            return self._current() == self.addresses
+        return (
+            found.find(1, self.params, self.dtypes[0])
+            and all(found.find_under(row, key, dicts) for row, (key, dicts) in enumerate(self.looked_up, 2))
+            and self.bound_table == found.table[1:].tobytes()
+        )
+
+    def _find(self) -> Addresses | None:
+        """What lets compiled loops look at tensors, where there are some and they know the tensors."""
+        made = loops()
+        self.looked_up = [(key, [_holder(s, key) for s in self.states]) for key in self._plain_keys]
+        if made is None or not all(type(s) is dict for _, dicts in self.looked_up for s in dicts):
+            return None
+        self.dtypes = (made.number(self.params[0].dtype), made.number(self.grad_dtype))
+        bound = [self.addresses[0], *self.addresses[2:]]
+        self.bound_table = np.array(bound, dtype=np.int64).tobytes()
+        return Addresses(made, 2 + len(self.looked_up), self.addresses[1])
 
     def _pieces(self) -> list[list[int]]:
         """Addresses of states, some of them coded: first all codes and plain states, then all scales."""
@@ -135,7 +178,7 @@ class CpuBinding:
 
     def bind(self) -> None:
         """Write all addresses but the gradients' into the tables."""
-        self.addresses = self._current()
+        self.addresses, self.found, self.tried = self._current(), None, False
         self.slots[:, 0] = self.addresses[0]
         for index in range(len(self.keys) + len(self.coded)):
             self.slots[:, 2 + index] = self.addresses[2 + index]
@@ -149,13 +192,13 @@ class CpuBinding:
             ``"ready"``; ``"staged"`` if gradients or parameters must be copied into place first; ``"stale"``
             if tensors have gone, come or changed their dtype, and must be bound anew.
         """
-        sharded = self.sharded
-        grads = [m.gradient(m.param) for m in self.members] if sharded else [p.grad for p in self.params]
         if self.gathered:  # in new memory at every step
-            return "staged" if all(self._usable(g) for g in grads) else "stale"
+            whole = [m.gradient(m.param) for m in self.members]
+            return "staged" if all(map(self._usable, self.params, whole)) else "stale"
         try:
-            if self._current() != self.addresses:
+            if not self._unmoved():
                 return "stale"
+            grads = self._grads()
             found = self._in_place(grads)
         except (
             AttributeError,
@@ -165,29 +208,37 @@ class CpuBinding:
             TypeError,
         ):  # no gradient, no state, a sparse gradient
             return "stale"
-        if len(found) != len(grads):
-            return "staged" if all(self._usable(g) for g in grads) else "stale"
-        if found != self.grad_addresses:
-            self.slots[:, 1] = found
-            self.grad_addresses = found
+        if not len(found):
+            return "staged" if all(map(self._usable, self.params, grads)) else "stale"
+        self.slots[:, 1] = found
         return "ready"
 
-    def _in_place(self, grads: Sequence[Any]) -> list[int]:
-        """Addresses of the gradients that the kernel can read where they are."""
+    def _grads(self) -> list[Any]:
+        """What stands for each gradient, or None."""
+        if self.sharded:
+            found: list[Any] = [m.gradient(m.param) for m in self.members]
+            return found
+        return list(map(_grad, self.params))
+
+    def _in_place(self, grads: list[Any]) -> Sequence[int] | npt.NDArray[np.int64]:
+        """Addresses of the gradients; none if the kernel cannot read all of them where they are."""
+        if self.found is not None and self.found.find(0, grads, self.dtypes[1]):
+            addresses: npt.NDArray[np.int64] = self.found.table[0]
+            return addresses
         if self.plain:
             # Nearly always every one is usable, and this finds it soonest.
-            whole = all(map(Tensor.is_contiguous, self.params)) and all(map(Tensor.is_contiguous, grads))
-            if whole and {g.dtype for g in grads} == {self.grad_dtype}:
+            sizes = list(map(Tensor.numel, grads)) if all(map(Tensor.is_contiguous, grads)) else []
+            if sizes == self.addresses[1] and {g.dtype for g in grads} == {self.grad_dtype}:
                 return list(map(_address, grads))
+        if not all(map(self._usable, self.params, grads)):
+            return []
         pairs = [(real(p.detach()), real(g)) for p, g in zip(self.params, grads, strict=True)]
-        return [
-            g.data_ptr()
-            for p, g in pairs
-            if self._usable(g) and self.usable(p) and self.usable(g) and same_layout(p, g)
-        ]
+        good = [self.usable(p) and self.usable(g) and same_layout(p, g) for p, g in pairs]
+        return [g.data_ptr() for _, g in pairs] if all(good) else []
 
-    def _usable(self, g: Tensor | None) -> bool:
-        return g is not None and g.dtype is self.grad_dtype and g.layout is torch.strided
+    def _usable(self, p: Tensor, g: Tensor | None) -> bool:
+        known = g is not None and g.dtype is self.grad_dtype and g.layout is torch.strided
+        return known and g is not None and g.shape == p.shape
 
     @torch.no_grad()
     def stage(self) -> None:
@@ -209,7 +260,6 @@ class CpuBinding:
                     self.copies.append((found, g))
             self.kept.append(g)
             self.slots[row, 1] = g.data_ptr()
-        self.grad_addresses = []
 
     def run(self, numbers: list[float], threads: int) -> None:
         """Run all passes on the bound addresses."""
@@ -218,8 +268,9 @@ class CpuBinding:
             self.numbers = numbers
         if self.program.draws:
             self._draw()
-        self.kernel.call(self.context_address, self.plan.threads(threads))
-        self.finish()
+        self._tell_autograd()  # first, while what it writes to has just been looked at
+        self.kernel.call(self.context_address, self.plan.threads(threads, self.program.work))
+        self._write_back()
 
     def run_pass(self, number: int, numbers: list[float], threads: int) -> None:
         """Run one pass; the caller looks after sums over the whole model, and calls :meth:`finish`."""
@@ -229,7 +280,7 @@ class CpuBinding:
             self._draw()
         first, end = CONTEXT["first_pass"], CONTEXT["end_pass"]
         self.context[first], self.context[end] = number, number + 1
-        self.kernel.call(self.context_address, self.plan.threads(threads))
+        self.kernel.call(self.context_address, self.plan.threads(threads, self.program.work))
         self.context[first], self.context[end] = 0, len(self.program.passes)
 
     def total(self, index: int) -> Any:
@@ -255,6 +306,10 @@ class CpuBinding:
 
     def finish(self) -> None:
         """Tell autograd that the parameters have changed, and write copies back."""
+        self._tell_autograd()
+        self._write_back()
+
+    def _tell_autograd(self) -> None:
         if self.moves:
             torch.autograd.graph.increment_version(self.params)
             if self.sharded:  # a DTensor and its part count on their own
@@ -262,12 +317,19 @@ class CpuBinding:
         if self.clears:
             grads = [m.whole.grad for m in self.members]
             torch.autograd.graph.increment_version([g for g in grads if g is not None])
+
+    def _write_back(self) -> None:
         if self.kept:
             for original, copy in self.copies:
                 original.copy_(copy)
             if self.copies:  # their addresses are nobody's any more
                 self.slots[:, 0] = self.addresses[0]
             self.copies, self.kept = [], []
+
+
+def _holder(state: MutableMapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The dict in which a name is looked up; numbers made for a tensor lie over its state."""
+    return next((m for m in state.maps if key in m), {}) if isinstance(state, ChainMap) else state
 
 
 def _matrices(p: Tensor) -> tuple[int, int, int]:

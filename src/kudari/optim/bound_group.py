@@ -312,6 +312,12 @@ def _lowered(traced: Trace, first: Member, grad_dtype: torch.dtype, counts: bool
 
 
 def _check_gradient(rule: Rule, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
+    if g.shape != p.shape:
+        raise UnsupportedError(
+            f"{rule.name}: a gradient has shape {tuple(g.shape)}, its parameter {tuple(p.shape)}.",
+            why="They go together element by element; the data of one of them has been replaced.",
+            fix="After replacing a parameter's data, call zero_grad() and backward() before step().",
+        )
     if g.layout is torch.strided:
         return
     if not rule.sparse:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kudari.compile.stage import Stage, Work
 from kudari.optim.sharding import Ranks, cut_like, cut_over, is_sharded, local, placed_like, whole
+from kudari.optim.side_by_side import cost, owners, run_side_by_side
 
 
 def run_shared(stage: Stage, works: Sequence[Work], params: Sequence[Tensor]) -> list[tuple[Any, ...]]:
@@ -28,7 +29,7 @@ def run_shared(stage: Stage, works: Sequence[Work], params: Sequence[Tensor]) ->
         As the stage: new values, of sharded parameters this rank's parts.
     """
     if not any(map(is_sharded, params)):
-        return stage.run(works)
+        return run_side_by_side(stage, works, params)
     gathered = [_gather(work, p) for work, p in zip(works, params, strict=True)]
     results: dict[int, tuple[Any, ...]] = {}
     alone = [i for i, p in enumerate(params) if not cut_over(p)]
@@ -39,24 +40,9 @@ def run_shared(stage: Stage, works: Sequence[Work], params: Sequence[Tensor]) ->
             shared.setdefault(ranks, []).append(i)
     for ranks, rows in shared.items():
         results.update(
-            _split(stage, {i: gathered[i] for i in rows}, [_cost(params[i].shape) for i in rows], ranks)
+            _split(stage, {i: gathered[i] for i in rows}, [cost(params[i].shape) for i in rows], ranks)
         )
     return [_cut(results[i], p) for i, p in enumerate(params)]
-
-
-def owners(costs: Sequence[float], count: int) -> list[int]:
-    """Give each piece of work to one of so many, the largest first, each to who has least.
-
-    Example:
-        >>> owners([1, 5, 3, 3], 2)
-        [0, 0, 1, 1]
-    """
-    load = [0.0] * count
-    found = [0] * len(costs)
-    for i in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
-        found[i] = min(range(count), key=lambda r: (load[r], r))
-        load[found[i]] += costs[i]
-    return found
 
 
 def _split(
@@ -86,13 +72,6 @@ def _split(
                 x.copy_(sent[at : at + x.numel()].view_as(x))
                 at += x.numel()
     return results
-
-
-def _cost(shape: torch.Size) -> float:
-    """Proportional to the flops of products with the smaller side, which all stages are made of."""
-    rows = shape[0] if shape else 1
-    size = float(shape.numel())
-    return size * min(rows, size / max(1, rows))
 
 
 def _gather(work: Work, p: Tensor) -> Work:

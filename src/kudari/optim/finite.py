@@ -110,7 +110,7 @@ def _bind(dtype: Float, sizes: Sequence[int]) -> Callable[[list[int], int], bool
 
     def run(addresses: list[int], threads: int) -> bool:
         arrays["slots"][:, 0] = addresses
-        kernel.call(context.ctypes.data, plan.threads(threads))
+        kernel.call(context.ctypes.data, plan.threads(threads, program.work))
         return bool(np.isfinite(arrays["sums"]).all())
 
     return run

@@ -112,9 +112,9 @@ def test_chunks_cover_every_element_once_whatever_the_sizes():
 
 
 def test_small_work_stays_on_one_thread():
-    assert make_plan([9_610]).threads(8) == 1
-    assert make_plan([4_000_000] * 4).threads(8) == 8
-    assert make_plan([]).threads(8) == 1
+    assert make_plan([9_610]).threads(8, work=28) == 1
+    assert make_plan([4_000_000] * 4).threads(8, work=28) == 8
+    assert make_plan([]).threads(8, work=28) == 1
 
 
 def declare(function, name="Mine"):

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# Rows of a factor computed together on the CPU: large enough for products at full speed.
-BLOCK = 256
+# Rows of a factor computed together on the CPU: enough for products at full speed, few enough that
+# little of what lies above the diagonal is computed.
+BLOCK = 128
 
 
 def average(factors: list[Tensor | None], g: Tensor, keep: float, add: float) -> list[Tensor | None]:
