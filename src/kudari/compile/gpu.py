@@ -23,6 +23,7 @@ import numpy.typing as npt
 from kudari.compile import cache
 from kudari.compile.program import Program
 from kudari.compile.triton import print_triton
+from kudari.compile.triton.tiles import FOLD_DEPTH, FOLD_LINES, Launch
 from kudari.errors import CompileError
 
 Int64s = npt.NDArray[np.int64]
@@ -99,6 +100,34 @@ class GpuKernel:
         getattr(self.module, f"pass{number}")[(blocks,)](
             *arguments, BLOCK=self.block, ALIGNED=aligned, **options
         )
+
+    def tiles(self, number: int, launch: Launch, arguments: Sequence[Any], aligned: bool) -> None:
+        """Run a pass by rows over all tiles of one shape.
+
+        Args:
+            aligned: whether every address in the table is a multiple of 16.
+        """
+        tile, options = launch.tile, {"num_warps": self.warps, "enable_fp_fusion": False}
+        sides = {"MATRICES": tile.matrices, "ROWS": tile.rows, "COLUMNS": tile.columns}
+        getattr(self.module, f"pass{number}")[(len(launch.tiles),)](
+            *arguments, **sides, ALIGNED=aligned and launch.even, **options
+        )
+
+    def vectors(self, number: int, launch: Launch, arguments: Sequence[Any]) -> None:
+        """Compute what rows and columns have one value of before a pass."""
+        tile, options = launch.tile, {"num_warps": self.warps, "enable_fp_fusion": False}
+        sides = {"TOGETHER": tile.together, "HIGH": tile.high, "WIDE": tile.wide}
+        getattr(self.module, f"vectors{number}")[(len(launch.groups),)](*arguments, **sides, **options)
+
+    def fold(self, count: int, arguments: Sequence[Any]) -> None:
+        """Add up what the tiles of a tensor have summed for each row or column."""
+        import triton.language as tl
+
+        from kudari.compile.triton.functions import fold
+
+        kind = tl.float64 if self.program.compute == "f64" else tl.float32
+        constants = {"SLOTS": len(self.program.slots) + len(self.program.coded), "TYPE": kind}
+        fold[(count,)](*arguments, **constants, LINES=FOLD_LINES, DEPTH=FOLD_DEPTH, num_warps=4)
 
     def sums(self, number: int, tensors: int, arguments: Sequence[Any]) -> None:
         """Add up what the blocks have summed in a pass, tensor by tensor."""

@@ -84,7 +84,7 @@ class CpuBinding:
     def _tables(self) -> None:
         program, count = self.program, len(self.members)
         self.plan: Plan = (
-            make_row_plan([_matrices(p) for p in self.params])
+            make_row_plan([matrices(p) for p in self.params])
             if program.by_rows
             else make_plan([real(p).numel() for p in self.params])
         )
@@ -332,7 +332,7 @@ def _holder(state: MutableMapping[str, Any], key: str) -> Mapping[str, Any]:
     return next((m for m in state.maps if key in m), {}) if isinstance(state, ChainMap) else state
 
 
-def _matrices(p: Tensor) -> tuple[int, int, int]:
+def matrices(p: Tensor) -> tuple[int, int, int]:
     """How many matrices the last two dimensions make, with how many rows and columns."""
     rows, columns = p.shape[-2:]
     return p.numel() // max(1, rows * columns), rows, columns

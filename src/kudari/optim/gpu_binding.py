@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kudari.compile.gpu import GpuKernel, make_gpu_plan
+from kudari.compile.gpu import GpuKernel
 from kudari.compile.program import Program
-from kudari.optim.binding import CpuBinding
+from kudari.optim.binding import CpuBinding, matrices
+from kudari.optim.gpu_work import Blocks, Tables, Tiles, Work
 from kudari.optim.members import Member
 from kudari.optim.states import real
 
@@ -102,9 +103,7 @@ class GpuBinding(CpuBinding):
         super().__init__(program, kernel, members, grad_dtype)
 
     def _tables(self) -> None:
-        program, count, kernel = self.program, len(self.members), self.kernel
-        plan = make_gpu_plan([real(p).numel() for p in self.params], kernel.block)
-        self.block_count = len(plan.blocks)
+        program, count = self.program, len(self.members)
         # Addresses of tensors, addresses of cells, the group's numbers; each from an even word on, because
         # Triton compiles anew for a pointer that is not a multiple of 16.
         columns = len(program.slots) + len(program.coded)
@@ -118,20 +117,24 @@ class GpuBinding(CpuBinding):
         there = self.table.there
         self.hypers_there = there[hypers_at:].view(torch.float64)
         counters = self._fixed(np.array([m.counter.data_ptr() for m in self.members], dtype=np.int64))
-        blocks, firsts, sizes = map(self._fixed, (plan.blocks, plan.firsts, plan.sizes))
-        numels = self._fixed(np.array([m.numel for m in self.members], dtype=np.int64))
+        shapes = [matrices(p) if program.by_rows else (0, 0, 0) for p in self.params]
+        lengths = [(m.numel, *shape[1:]) for m, shape in zip(self.members, shapes, strict=True)]
         wide = torch.float64 if program.compute == "f64" else torch.float32
         scalars = self._zeros(count, max(1, program.scalars_per_tensor), wide)
-        added = max(1, len(program.sums))
-        partials = self._zeros(max(1, self.block_count), added, torch.float64)
-        self.sums = self._zeros(count, added, torch.float64)
+        self.sums = self._zeros(count, max(1, len(program.sums)), torch.float64)
         # One key of random bits for each tensor.
         self.draws = self._zeros(count, 1, torch.int64)
         self.go = self._zeros(1, 1, torch.float32)
-        # The arguments of the three kinds of kernel, but for the flag at their end.
-        self.for_numbers = (scalars, self.hypers_there, counters, there[cells_at:], self.sums, numels)
-        self.for_elements = (blocks, there, scalars, sizes, partials, self.draws)
-        self.for_sums = (partials, firsts, self.sums)
+        # The first arguments of the kernels; the flag is their last.
+        measured = self._fixed(np.array(lengths, dtype=np.int64))
+        self.for_numbers = (scalars, self.hypers_there, counters, there[cells_at:], self.sums, measured)
+        tables = Tables(there, scalars, self.sums, self.draws)
+        sizes = [real(p).numel() for p in self.params]
+        self.work: Work = (
+            Tiles(self.kernel, shapes, tables, self.slots)
+            if program.by_rows
+            else Blocks(self.kernel, sizes, tables)
+        )
 
     def _fixed(self, values: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(values).to(self.device)
@@ -153,15 +156,11 @@ class GpuBinding(CpuBinding):
                 self._send(numbers)
             flag = self.go if self.skip is None else self.skip
             flag = flag.detach().to(self.device, torch.float32, non_blocking=True)
-            count, kernel = len(self.members), self.kernel
-            kernel.numbers(number, count, (*self.for_numbers, flag))
+            self.kernel.numbers(number, len(self.members), (*self.for_numbers, flag))
             if self.program.passes[number].draws:
                 # By the device's own generator, which in a CUDA graph goes on from replay to replay.
                 self.draws.random_(0, 2**63 - 1)
-            if self.block_count:  # a rank may hold nothing of its tensors
-                kernel.elements(number, self.block_count, (*self.for_elements, flag), self.aligned)
-            if self.program.passes[number].sums:
-                kernel.sums(number, count, (*self.for_sums, flag))
+            self.work.run(number, flag, self.aligned)
 
     def _send(self, numbers: list[Any]) -> None:
         """Bring addresses and numbers to the device; a tensor that is there already is read there."""

@@ -38,12 +38,28 @@ class Access:
     Args:
         program: whose.
         index: the slot's.
+        start: name of the number of the first element that the program of the launch works on.
+        places: name of the numbers of all of them, counted from there.
+        inside: name of the mask of those that exist.
+        step: from one number to the next in memory.
     """
 
-    def __init__(self, program: Program, index: int) -> None:
+    def __init__(
+        self,
+        program: Program,
+        index: int,
+        start: str = "start",
+        places: str = "index",
+        inside: str = "inside",
+        step: int = 1,
+    ) -> None:
         self.program, self.index = program, index
         self.slot: Slot = program.slots[index]
         self.codec: Codec | None = self.slot.codec
+        self.start, self.inside = start, inside
+        self.step = step
+        # Far from the start, with long steps: more than 2**31 elements.
+        self.places = places if step == 1 else f"{places}.to(tl.int64) * {step}"
 
     def addresses(self, columns: int) -> list[str]:
         """Lines that find the slot and its scales in the tensor's row of the table, of so many columns."""
@@ -55,9 +71,9 @@ class Access:
         return found
 
     def advance(self) -> list[str]:
-        """Lines that go to the first element of the block."""
+        """Lines that go to the first element."""
         if self.codec is None:
-            return [f"at{self.index} += start"]
+            return [f"at{self.index} += {self.start}" + f" * {self.step}" * (self.step > 1)]
         codes = "start" if self.codec.bits == 8 else "start // 2"
         return [f"at{self.index} += {codes}", f"scale_at{self.index} += start // {self.codec.block}"]
 
@@ -67,18 +83,18 @@ class Access:
         if self.codec is not None:
             _decode(code, i, self.codec, masked)
         elif self.slot.dtype == "bf16":
-            arguments = "inside, True" if masked else "index, False"
-            code.emit(f"{found} = read_bfloat16(at{i} + index, {arguments})")
+            arguments = f"{self.inside}, True" if masked else f"{self.places}, False"
+            code.emit(f"{found} = read_bfloat16(at{i} + {self.places}, {arguments})")
         else:
-            mask = ", mask=inside, other=0.0" if masked else ""
-            code.emit(f"{found} = tl.load(at{i} + index{mask})")
+            mask = f", mask={self.inside}, other=0.0" if masked else ""
+            code.emit(f"{found} = tl.load(at{i} + {self.places}{mask})")
         if self.slot.dtype != code.compute:
             code.emit(f"{found} = {found}.to({code.type})")
         return found
 
     def store(self, code: Code, value: str, *, masked: bool) -> None:
         """Emit a store of numbers, a tensor of the pass's shape."""
-        i, mask = self.index, ", mask=inside" if masked else ""
+        i, mask = self.index, f", mask={self.inside}" if masked else ""
         code.emit(f"new{i} = {value}")
         if self.codec is not None:
             _encode(code, i, self.codec, masked)
@@ -88,7 +104,7 @@ class Access:
             kept = f"round_bfloat16(new{i})"
         elif self.slot.dtype != code.compute:
             kept = f"new{i}.to({TYPES[self.slot.plain]})"
-        code.emit(f"tl.store(at{i} + index, {kept}{mask})")
+        code.emit(f"tl.store(at{i} + {self.places}, {kept}{mask})")
 
 
 def _address(name: str, columns: int, column: int, kind: str) -> str:

@@ -96,3 +96,25 @@ def add_up(partials, firsts, sums, skip, FIRST: tl.constexpr, SUMS: tl.constexpr
             place = at + index
             total += tl.load(partials + place * SUMS + column, mask=place < end, other=0.0)
         tl.store(sums + row * SUMS + column, tl.sum(total))
+
+
+@triton.jit
+def fold(
+    folds, slots, skip, SLOTS: tl.constexpr, TYPE: tl.constexpr, LINES: tl.constexpr, DEPTH: tl.constexpr
+):
+    """Add up what tiles have summed for some rows or columns of a tensor, in the order of the tiles.
+
+    Grid (folds,). The sums of the first tile lie behind the tensor's, those of the second behind them.
+    """
+    if tl.load(skip) == 0:
+        mine = folds + tl.program_id(0) * 5
+        at = tl.load(slots + tl.load(mine) * SLOTS + tl.load(mine + 1)).to(tl.pointer_type(TYPE))
+        lines = tl.load(mine + 3)
+        depth = tl.load(mine + 4)
+        line = tl.load(mine + 2) + tl.arange(0, LINES)[None, :]
+        total = tl.zeros([DEPTH, LINES], tl.float64)
+        for first in range(0, depth, DEPTH):
+            tile = first + tl.arange(0, DEPTH)[:, None]
+            wanted = (tile < depth) & (line < lines)
+            total += tl.load(at + (tile + 1) * lines + line, mask=wanted, other=0.0).to(tl.float64)
+        tl.store(at + line, tl.sum(total, axis=0, keep_dims=True).to(TYPE), mask=line < lines)
