@@ -1,10 +1,10 @@
 """Compiles printed kernels for a GPU that need not be there; run in a process of its own, not interpreted.
 
 Each argument is a case: a class, the dtype of parameters and gradients, a state_dtype and a rounding, joined
-by colons. Kernels become Triton's intermediate code, which checks their types; of a case that ends in
-``:machine`` they become machine code, and a line is printed for each pass: case, slots read and written,
-16-byte loads and stores, operations that flush denormals and approximate ones. A case that is refused prints
-``case refused``.
+by colons; the class may be followed by values in brackets, as in ``Prodigy[slice_p=11]``. Kernels become
+Triton's intermediate code, which checks their types; of a case that ends in ``:machine`` they become machine
+code, and a line is printed for each pass: case, slots read and written, 16-byte loads and stores, operations
+that flush denormals and approximate ones. A case that is refused prints ``case refused``.
 """
 
 import sys
@@ -23,7 +23,9 @@ from kudari.compile.gpu import BLOCK, WARPS, compile_gpu
 from kudari.compile.lower import lower
 from kudari.compile.rounding import KAHAN, with_drawn_states, with_rounding
 from kudari.compile.trace import Trace, trace
-from kudari.compile.triton.printer import NUMBERS_ARGUMENTS, PASS_ARGUMENTS
+from kudari.compile.triton import elements, functions, rows
+from kudari.compile.triton.printer import NUMBERS_ARGUMENTS
+from kudari.compile.triton.tiles import FOLD_DEPTH, FOLD_LINES, tile_of
 from kudari.errors import CompileError
 
 TARGET = GPUTarget("cuda", 90, 32)
@@ -31,7 +33,10 @@ TARGET = GPUTarget("cuda", 90, 32)
 
 def programs(name, dtype, kept, rounding):
     """The program of a class with its defaults for a matrix; of a rule with stages, that of each part."""
-    optimizer = kudari.optim.get(name)([torch.nn.Parameter(torch.ones(2, 2))])
+    name, _, values = name.removesuffix("]").partition("[")
+    values = dict(pair.split("=") for pair in values.split(",") if pair)
+    values = {key: int(value) for key, value in values.items()}
+    optimizer = kudari.optim.get(name)([torch.nn.Parameter(torch.ones(2, 2))], **values)
     group, rule = optimizer.param_groups[0], optimizer.rule
     whole = with_rounding(trace(rule, {**group, **rule.kinds_of((2, 2), group)}), rounding, dtype)
     for part in cut(whole):
@@ -76,6 +81,34 @@ def compiled(source, warps):
     return triton.compile(source, target=TARGET, options=options).asm["ptx"]
 
 
+# (matrices, rows, columns): a large matrix, many small ones, and matrices of one column.
+SHAPES = [(1, 4096, 1024), (512, 3, 3), (1, 300, 1)]
+
+
+def make_pass(make, program, module, number):
+    """What a pass launches; the code of its elements, or of the tiles of a large matrix."""
+    kernel = getattr(module, f"pass{number}")
+    if not program.by_rows:
+        constants = {"BLOCK": BLOCK, "ALIGNED": True}
+        return make(source_of(kernel, elements.ARGUMENTS, program, **constants), WARPS)
+    texts = []
+    for tile in (tile_of(shape, BLOCK) for shape in SHAPES):
+        sides = {"MATRICES": tile.matrices, "ROWS": tile.rows, "COLUMNS": tile.columns}
+        texts.append(make(source_of(kernel, rows.TILES_ARGUMENTS, program, **sides, ALIGNED=True), WARPS))
+        sides = {"TOGETHER": tile.together, "HIGH": tile.high, "WIDE": tile.wide}
+        if program.passes[number].vectors:
+            vectors = getattr(module, f"vectors{number}")
+            make(source_of(vectors, rows.VECTORS_ARGUMENTS, program, **sides), WARPS)
+    return texts[0]
+
+
+def make_fold(make, program):
+    if program.by_rows:
+        kind = triton.language.float64 if program.compute == "f64" else triton.language.float32
+        constants = {"SLOTS": len(program.slots), "TYPE": kind, "LINES": FOLD_LINES, "DEPTH": FOLD_DEPTH}
+        make(source_of(functions.fold, ("folds", "slots", "skip"), program, **constants), 4)
+
+
 def main(case):
     name, dtype, kept, rounding, *machine = case.split(":")
     make = compiled if machine else check
@@ -85,12 +118,10 @@ def main(case):
         except CompileError:
             print(case, "refused")
             continue
+        make_fold(make, program)
         for number, part in enumerate(program.passes):
             make(source_of(getattr(module, f"numbers{number}"), NUMBERS_ARGUMENTS, program), 1)
-            constants = {"BLOCK": BLOCK, "ALIGNED": True}
-            text = make(
-                source_of(getattr(module, f"pass{number}"), PASS_ARGUMENTS, program, **constants), WARPS
-            )
+            text = make_pass(make, program, module, number)
             if machine:
                 wide = [text.count(f"{op}.global.v4") for op in ("ld", "st")]
                 print(
