@@ -235,3 +235,18 @@ def test_strided_and_sparse_gradients_are_looked_at():
 
 def test_skip_nonfinite_is_off_by_default():
     assert kudari.optim.AdamW([torch.nn.Parameter(torch.ones(1))]).defaults["skip_nonfinite"] is False
+
+
+def test_sums_over_rows_and_columns_are_each_tensors_own_where_rounding_draws():
+    # Random bits bring a key into each tensor's row of the table; the last matrix is cut, and folded.
+    shapes = [(8, 4), (8, 4), (3, 3), (1500, 40)]
+
+    def states(rounding):
+        params = start(torch.bfloat16, shapes)
+        optimizer = kudari.optim.Adafactor(params, rounding=rounding)
+        for p, g in zip(params, gradients(0, torch.bfloat16, shapes), strict=True):
+            p.grad = g
+        optimizer.step()
+        return [optimizer.state[p][key] for p in params for key in ("row_var", "col_var")]
+
+    assert all(map(torch.equal, states("stochastic"), states("nearest")))

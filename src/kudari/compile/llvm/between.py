@@ -59,7 +59,7 @@ entry:
   br i1 %some, label %each, label %over
 each:
   %k = phi i64 [ 0, %entry ], [ %k.next, %advance ]
-  %slots.row = mul i64 %k, {len(program.slots)}
+  %slots.row = mul i64 %k, {program.columns}
   %my.slots = getelementptr ptr, ptr %slots, i64 %slots.row
   %scalars.row = mul i64 %k, {program.scalars_per_tensor}
   %row = getelementptr {base}, ptr %scalars, i64 %scalars.row
@@ -191,7 +191,7 @@ each:
   %at = mul i64 %k, {len(names)}
   %fold = getelementptr i64, ptr %folds, i64 %at
 {indent(look_up)}
-  %slots.row = mul i64 %tensor, {len(program.slots)}
+  %slots.row = mul i64 %tensor, {program.columns}
   %my.slots = getelementptr ptr, ptr %slots, i64 %slots.row
   br label %f0
 {"".join(sums)}advance:
