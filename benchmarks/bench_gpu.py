@@ -4,7 +4,7 @@
     python benchmarks/bench_gpu.py --rules AdamW Lion LAMB --repeats 30
 
 Two figures for each contestant. Share of copy bandwidth: the necessary bytes of the step (each array once) a
-second, over those of ``y.copy_(x)``, on 64M float32 parameters in 16 tensors, by CUDA events. Host time: how
+second, over those of ``y.copy_(x)``, on 64M float32 parameters in 16 matrices, by CUDA events. Host time: how
 long ``step()`` keeps the Python thread, for the 161 tensors of a ResNet-50, with the device idle before it.
 Every repeat times each contestant once, in an order that rotates; medians with the range are printed.
 """
@@ -25,7 +25,7 @@ import kudari.optim
 from kudari.optim.describe import program
 
 Steps = dict[str, Callable[[], object]]
-LARGE = [(4 * 1024 * 1024,)] * 16
+LARGE = [(2048, 2048)] * 16
 
 
 def resnet50() -> list[tuple[int, ...]]:
@@ -134,7 +134,7 @@ def report(name: str, repeats: int, compiled: bool) -> None:
     moved = program(kudari.optim.get(name).rule).bytes_per_parameter
     print(f"\n{name}, float32, {moved:g} bytes a parameter")
     times = device_seconds({**contestants(name, LARGE, compiled), "copy": copying(LARGE)}, repeats)
-    print(" 64M parameters in 16 tensors, on the device:")
+    print(" 64M parameters in 16 matrices, on the device:")
     other = ("copy", "kudari 8bit")  # which moves fewer bytes
     show(
         times,
@@ -150,7 +150,9 @@ def report(name: str, repeats: int, compiled: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rules", nargs="+", default=["AdamW", "Lion", "LAMB"], help="optimizers to time")
+    parser.add_argument(
+        "--rules", nargs="+", default=["AdamW", "Lion", "LAMB", "Adafactor"], help="optimizers to time"
+    )
     parser.add_argument("--repeats", type=int, default=20, help="timed rounds (default 20)")
     parser.add_argument(
         "--no-compiled", action="store_true", help="leave torch.compile out (it takes minutes)"

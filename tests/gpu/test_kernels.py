@@ -13,15 +13,6 @@ from kudari.optim.gpu_binding import GpuBinding
 from tests.cpu.optim.cases import CASES, IDS, ONE_EACH, ONE_EACH_IDS
 from tests.cpu.optim.conftest import build, gradients, start
 
-# There is no kernel for sums over rows, as Adafactor has of a matrix, nor for sliced states.
-
-
-def with_kernels(cases, ids):
-    """Cases and their names, those without a kernel left out."""
-    kept = [(c, n) for c, n in zip(cases, ids, strict=True) if c[0] != "Adafactor" and "slice_p" not in c[1]]
-    return {"argvalues": [c for c, _ in kept], "ids": [n for _, n in kept]}
-
-
 # Several blocks, one element more than a block, a scalar, nothing, and a matrix.
 SHAPES = [(5000,), (2049,), (), (0, 3), (40, 51)]
 
@@ -37,29 +28,29 @@ def walk(name, kw, device, dtype, steps=5, shapes=SHAPES):
     return [p.detach().cpu() for p in params], optimizer
 
 
-def assert_near(name, kw, dtype, close, steps=5):
-    found, optimizer = walk(name, kw, "cuda", dtype, steps)
+def assert_near(name, kw, dtype, close, steps=5, shapes=SHAPES):
+    found, optimizer = walk(name, kw, "cuda", dtype, steps, shapes)
     assert all(isinstance(b, GpuBinding) for part in optimizer._bound.values() for b in part.bindings)
-    expected, _ = walk(name, kw, "cpu", dtype, steps)
-    for a, b, first in zip(found, expected, start(dtype, SHAPES), strict=True):
+    expected, _ = walk(name, kw, "cpu", dtype, steps, shapes)
+    for a, b, first in zip(found, expected, start(dtype, shapes), strict=True):
         if b.numel():
             moved = (b.double() - first.detach().double()).abs().max()
             rounding = 2 * steps * torch.finfo(dtype).eps * b.double().abs().max()
             assert (a.double() - b.double()).abs().max() <= close * moved + rounding
 
 
-@pytest.mark.parametrize(("name", "kw"), **with_kernels(CASES, IDS))
+@pytest.mark.parametrize(("name", "kw"), CASES, ids=IDS)
 def test_float64_equals_the_cpu_kernel_to_1e11(name, kw):
     assert_near(name, kw, torch.float64, 1e-11)
 
 
-@pytest.mark.parametrize(("name", "kw"), **with_kernels(CASES, IDS))
+@pytest.mark.parametrize(("name", "kw"), CASES, ids=IDS)
 def test_float32_equals_the_cpu_kernel_to_1e5(name, kw):
     assert_near(name, kw, torch.float32, 5e-5 if name == "RMSprop" else 1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("name", "kw"), **with_kernels(ONE_EACH, ONE_EACH_IDS))
+@pytest.mark.parametrize(("name", "kw"), ONE_EACH, ids=ONE_EACH_IDS)
 def test_low_precision_parameters_are_updated_in_float32_and_rounded_once(name, kw, dtype):
     p = torch.nn.Parameter(start(dtype, [(4097,)])[0].detach().cuda())
     wide = torch.nn.Parameter(p.detach().float())
@@ -70,9 +61,27 @@ def test_low_precision_parameters_are_updated_in_float32_and_rounded_once(name, 
     assert torch.equal(p.detach(), wide.detach().to(dtype))
 
 
-@pytest.mark.parametrize("name", ["AdamW", "LAMB"])
+MATRICES = [
+    (1, 1),
+    (1, 4097),
+    (4097, 1),
+    (1300, 517),
+    (512, 2048),
+    (64, 32, 3, 3),
+    (300, 20, 1, 1),
+    (3, 65, 64),
+]
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
+def test_matrices_of_every_shape_equal_the_cpu_kernel(dtype, close):
+    assert_near("Adafactor", {"lr": 0.1, "weight_decay": 0.1}, dtype, close, shapes=MATRICES)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "LAMB", "Adafactor"])
 def test_same_bits_at_every_run(name):
-    first, again = (walk(name, {}, "cuda", torch.float32, shapes=[(300_001,), (7,)])[0] for _ in range(2))
+    shapes = [(300_001,), (7,), (1300, 517), (64, 32, 3, 3)]
+    first, again = (walk(name, {}, "cuda", torch.float32, shapes=shapes)[0] for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
@@ -139,7 +148,7 @@ def no_waiting():
     torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("name", ["AdamW", "NAdam", "LAMB", "Lion", "SGD", "StableAdamW"])
+@pytest.mark.parametrize("name", ["AdamW", "NAdam", "LAMB", "Lion", "SGD", "StableAdamW", "Adafactor"])
 def test_a_step_does_not_wait_for_the_device(name, no_waiting):
     params, optimizer = prepared(name, lr=torch.tensor(1e-3, device="cuda"))
     fresh = [p.grad.clone() for p in params]
@@ -180,7 +189,7 @@ def test_gradscaler_skips_a_step_without_waiting_and_counts_nothing(capturable, 
     assert optimizer.state[p]["step"].item() == 4
 
 
-@pytest.mark.parametrize("name", ["AdamW", "NAdam", "LAMB", "Lion"])
+@pytest.mark.parametrize("name", ["AdamW", "NAdam", "LAMB", "Lion", "Adafactor"])
 def test_a_captured_step_replays_like_the_eager_one(name):
     lr = torch.tensor(1e-2, device="cuda")
     params, optimizer = prepared(name, lr=lr, capturable=True)

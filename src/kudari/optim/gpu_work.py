@@ -107,7 +107,9 @@ class Tiles:
     ) -> None:
         self.kernel, self.tables, self.tensors = kernel, tables, len(shapes)
         plan = make_tile_plan(shapes, kernel.block)
-        self.launches = [(x, tables.fixed(x.tiles), tables.fixed(x.groups)) for x in plan.launches if len(x.tiles)]
+        self.launches = [
+            (x, tables.fixed(x.tiles), tables.fixed(x.groups)) for x in plan.launches if len(x.tiles)
+        ]
         self.dims, self.firsts = tables.fixed(plan.dims), tables.fixed(plan.firsts)
         self.partials = tables.partials(int(plan.firsts[-1]))
         program = kernel.program
@@ -141,7 +143,16 @@ class Tiles:
                 arguments: tuple[Any, ...] = (groups, tables.slots, tables.scalars, dims, flag)
                 self.kernel.vectors(number, launch, arguments)
         for launch, tiles, _ in self.launches:
-            arguments = (tiles, tables.slots, tables.scalars, dims, self.partials, tables.draws, self.firsts, flag)
+            arguments = (
+                tiles,
+                tables.slots,
+                tables.scalars,
+                dims,
+                self.partials,
+                tables.draws,
+                self.firsts,
+                flag,
+            )
             self.kernel.tiles(number, launch, arguments, aligned)
         if len(self.folds[number]):
             self.kernel.fold(len(self.folds[number]), (self.folds[number], tables.slots, flag))

@@ -5,10 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from kudari.compile.gpu import compile_gpu
 from kudari.optim import backends
 from kudari.optim.gpu_binding import GpuBinding
+from tests.cpu.optim.conftest import build, start, trajectory
 
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed (it is made for Linux only)"
@@ -77,3 +79,20 @@ def without_gpu(function):
 
 def bindings(optimizer):
     return [b for part in optimizer._bound.values() for b in part.bindings]
+
+
+def both(name, kw, steps, dtype, shapes):
+    """Parameters after some steps of the GPU kernel and of the CPU kernel, and where they began."""
+    found, optimizer = trajectory(lambda ps: build(name, ps, **kw), steps, dtype, shapes)
+    assert all(isinstance(b, GpuBinding) for b in bindings(optimizer))
+    expected, _ = without_gpu(lambda: trajectory(lambda ps: build(name, ps, **kw), steps, dtype, shapes))
+    return found, expected, [p.detach() for p in start(dtype, shapes)]
+
+
+def assert_near(found, expected, first, close, steps):
+    """Within a share of the distance moved, plus one rounding of p a step on either side."""
+    for a, b, origin in zip(found, expected, first, strict=True):
+        if b.numel():
+            moved = (b.double() - origin.double()).abs().max()
+            rounding = 2 * steps * torch.finfo(b.dtype).eps * b.double().abs().max()
+            assert (a.double() - b.double()).abs().max() <= close * moved + rounding

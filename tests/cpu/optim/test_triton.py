@@ -9,10 +9,12 @@ from kudari.compile.notation import sign as sign_of
 from kudari.optim import backends, make_class
 from kudari.optim.gpu_binding import GpuBinding
 from tests.cpu.optim.cases import ONE_EACH, ONE_EACH_IDS
-from tests.cpu.optim.conftest import build, gradients, start, trajectory
+from tests.cpu.optim.conftest import build, gradients, start
 from tests.cpu.optim.interpreted import (
+    assert_near,
     bind_blocks_of,
     bindings,
+    both,
     interpreter,
     needs_triton,
     on_gpu,
@@ -24,23 +26,6 @@ __all__ = ["interpreter", "on_gpu"]
 
 # Blocks have 16 elements: a whole one, and a part.
 SHAPES = [(17,)]
-
-
-def both(name, kw, steps, dtype, shapes):
-    """Parameters after some steps of the GPU kernel and of the CPU kernel, and where they began."""
-    found, optimizer = trajectory(lambda ps: build(name, ps, **kw), steps, dtype, shapes)
-    assert all(isinstance(b, GpuBinding) for b in bindings(optimizer))
-    expected, _ = without_gpu(lambda: trajectory(lambda ps: build(name, ps, **kw), steps, dtype, shapes))
-    return found, expected, [p.detach() for p in start(dtype, shapes)]
-
-
-def assert_near(found, expected, first, close, steps):
-    """Within a share of the distance moved, plus one rounding of p a step on either side."""
-    for a, b, origin in zip(found, expected, first, strict=True):
-        if b.numel():
-            moved = (b.double() - origin.double()).abs().max()
-            rounding = 2 * steps * torch.finfo(b.dtype).eps * b.double().abs().max()
-            assert (a.double() - b.double()).abs().max() <= close * moved + rounding
 
 
 # exp(t*log(b)) stands for b**t on the device: 1 - b**t loses eps/(1 - b) of itself, 2e-12 at b = 0.9999.

@@ -66,7 +66,9 @@ def print_tiles(program: Program, number: int) -> str:
     part = program.passes[number]
     own = [sum_name(i) for i, added in enumerate(part.sums, part.first_sum) if added.scope in _LINES]
     names = {*(e.name for e in walk(part.roots) if e.op == "slot"), *part.writes, *own}
-    used = {s.name: Access(program, i, *_WHERE[s.shape]) for i, s in enumerate(program.slots) if s.name in names}
+    used = {
+        s.name: Access(program, i, *_WHERE[s.shape]) for i, s in enumerate(program.slots) if s.name in names
+    }
     lines = [*_TILE, *found_slots(program, used.values()), *numbers_of(program, part)]
     lines += [_own_place(used[name]) for name in own]
     if part.draws:
@@ -113,7 +115,9 @@ def print_vectors(program: Program, number: int) -> str:
     part = program.passes[number]
     names = {e.name for v in part.vectors for e in walk([v.expr]) if e.op == "slot"}
     names |= {v.name for v in part.vectors}
-    used = {s.name: Access(program, i, *_line(s.shape)) for i, s in enumerate(program.slots) if s.name in names}
+    used = {
+        s.name: Access(program, i, *_line(s.shape)) for i, s in enumerate(program.slots) if s.name in names
+    }
     lines = [
         "row = tl.load(groups + tl.program_id(0) * 2)",
         "matrix = tl.load(groups + tl.program_id(0) * 2 + 1) * TOGETHER",
