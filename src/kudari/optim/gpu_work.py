@@ -1,4 +1,4 @@
-"""What a pass launches on a GPU once the tensors' numbers are there: blocks of elements, or tiles of matrices."""
+"""What a pass launches on a GPU once tensors' numbers are there: blocks of elements or tiles of matrices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPU kernels that go by rows and over every k-th element, in Triton's interpreter, against the CPU kernels."""
+"""GPU kernels that go by rows and over every k-th element, in Triton's interpreter, and the CPU kernels."""
 
 import copy
 
@@ -117,7 +117,7 @@ def balanced(
     *,
     lr=hyper(0.5),
 ):
-    """Sums of all kinds, over both kinds of lines; of small whole numbers, by powers of two, all are exact."""
+    """Sums of all kinds, over both kinds of lines; of whole numbers, by powers of two, all are exact."""
     R_t = 0.5 * R + row_mean(g**2)
     C_t = 0.5 * C + column_mean(g**2)
     u = maximum(R_t, C_t) * g - column_mean(R_t) * g + row_mean(C_t) * abs(g)

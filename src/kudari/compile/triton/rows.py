@@ -1,8 +1,8 @@
-"""Prints passes that go by rows: a tile of a matrix at a time, and what rows and columns have one value of.
+"""Prints passes that go by rows: tiles of matrices, and what rows and columns have one value of.
 
-``pass0`` runs once for each tile of all tensors together. It leaves the sum of each of the tile's rows, and of
-each of its columns, in a place of their own; what several tiles have summed is folded afterwards, in order.
-``vectors0`` runs before it, once for a run of matrices, and computes what rows and columns have one value of.
+``pass0`` runs once for each tile of all tensors together. It leaves the sum of each of the tile's rows, and
+of each of its columns, in a place of its own; what several tiles have summed is folded afterwards, in order.
+``vectors0`` runs before it, once for a run of matrices, and computes what rows and columns share.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _line(shape: Shape) -> tuple[str, str, str]:
 
 
 def _print_vector(program: Program, used: dict[str, Access], vector: Vector) -> list[str]:
-    """Lines that compute new values, as many at once as fit, or one sum a matrix and give it to all of them."""
+    """Lines that compute new values, as many at once as fit; or one sum a matrix, given to all of them."""
     rows = used[vector.name].slot.shape == "rows"
     length, most = ("height", "HIGH") if rows else ("width", "WIDE")
     loop = [
