@@ -113,11 +113,13 @@ class GpuKernel:
             *arguments, **sides, ALIGNED=aligned and launch.even, **options
         )
 
-    def vectors(self, number: int, launch: Launch, arguments: Sequence[Any]) -> None:
-        """Compute what rows and columns have one value of before a pass."""
+    def vectors(self, number: int, stage: int, launch: Launch, arguments: Sequence[Any]) -> None:
+        """Compute what rows and columns have one value of before a pass, up to a sum over whole matrices."""
         tile, options = launch.tile, {"num_warps": self.warps, "enable_fp_fusion": False}
         sides = {"TOGETHER": tile.together, "HIGH": tile.high, "WIDE": tile.wide}
-        getattr(self.module, f"vectors{number}")[(len(launch.groups),)](*arguments, **sides, **options)
+        getattr(self.module, f"vectors{number}_{stage}")[(len(launch.groups),)](
+            *arguments, **sides, **options
+        )
 
     def fold(self, count: int, arguments: Sequence[Any]) -> None:
         """Add up what the tiles of a tensor have summed for each row or column."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kudari.compile.gpu import GpuKernel, make_gpu_plan
 from kudari.compile.program import Shape, sum_name
+from kudari.compile.triton.rows import stages
 from kudari.compile.triton.tiles import make_tile_plan
 
 # Scratch of each tensor begins at a multiple of so many numbers, so that loads of it can be wide.
@@ -114,11 +115,13 @@ class Tiles:
         self.partials = tables.partials(int(plan.firsts[-1]))
         program = kernel.program
         summed = {sum_name(i) for i in range(len(program.sums))}
+        totals = {v.name for part in program.passes for v in part.vectors if v.total}
         self.scratch: list[Tensor] = []
         for index, slot in enumerate(program.slots):
             if slot.scratch:
-                room = plan.room(slot.shape) if slot.name in summed else plan.lines(slot.shape)
-                slots[:, index] = self._scratch(room)
+                room = plan.room if slot.name in summed else plan.lines
+                room = plan.room_for_totals if slot.name in totals else room
+                slots[:, index] = self._scratch(room(slot.shape))
         self.folds = [tables.fixed(plan.folds(self._line_sums(i))) for i in range(len(program.passes))]
 
     def _scratch(self, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -138,10 +141,11 @@ class Tiles:
     def run(self, number: int, flag: Tensor, aligned: bool) -> None:
         """Launch a pass."""
         part, tables, dims = self.kernel.program.passes[number], self.tables, self.dims
-        if part.vectors:
+        arguments: tuple[Any, ...]
+        for stage in range(len(stages(part))):
             for launch, _, groups in self.launches:
-                arguments: tuple[Any, ...] = (groups, tables.slots, tables.scalars, dims, flag)
-                self.kernel.vectors(number, launch, arguments)
+                arguments = (groups, tables.slots, tables.scalars, dims, flag)
+                self.kernel.vectors(number, stage, launch, arguments)
         for launch, tiles, _ in self.launches:
             arguments = (
                 tiles,

@@ -96,8 +96,8 @@ def make_pass(make, program, module, number):
         sides = {"MATRICES": tile.matrices, "ROWS": tile.rows, "COLUMNS": tile.columns}
         texts.append(make(source_of(kernel, rows.TILES_ARGUMENTS, program, **sides, ALIGNED=True), WARPS))
         sides = {"TOGETHER": tile.together, "HIGH": tile.high, "WIDE": tile.wide}
-        if program.passes[number].vectors:
-            vectors = getattr(module, f"vectors{number}")
+        for stage in range(len(rows.stages(program.passes[number]))):
+            vectors = getattr(module, f"vectors{number}_{stage}")
             make(source_of(vectors, rows.VECTORS_ARGUMENTS, program, **sides), WARPS)
     return texts[0]
 

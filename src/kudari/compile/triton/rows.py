@@ -2,7 +2,7 @@
 
 ``pass0`` runs once for each tile of all tensors together. It leaves the sum of each of the tile's rows, and
 of each of its columns, in a place of its own; what several tiles have summed is folded afterwards, in order.
-``vectors0`` runs before it, once for a run of matrices, and computes what rows and columns share.
+``vectors0_0`` and so on run before it, once for a run of lines each, and compute what rows and columns share.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kudari.compile.expression import walk
-from kudari.compile.program import Program, Shape, Vector, sum_name
-from kudari.compile.triton.code import Code
+from kudari.compile.program import Pass, Program, Shape, Vector, sum_name
+from kudari.compile.triton.code import TYPES, Code
 from kudari.compile.triton.coded import Access
 from kudari.compile.triton.elements import add_to_tensor, found_slots, numbers_of, print_body, spread
 
@@ -58,6 +58,24 @@ _TILE = [
     "left = matrices - matrix",
     "below = height - strip * ROWS",
     "right = width - tile * COLUMNS",
+]
+_SPAN = [
+    "row = tl.load(groups + tl.program_id(0) * 2)",
+    "number = tl.load(groups + tl.program_id(0) * 2 + 1)",
+    *_DIMS,
+    "spans = tl.maximum(tl.cdiv(height, HIGH), tl.cdiv(width, WIDE))",
+    "matrix = number // spans * TOGETHER",
+    "span = number % spans",
+    "start_row = matrix * height",
+    "start_column = matrix * width",
+    "m = tl.arange(0, TOGETHER)[:, None]",
+    "here = m < matrices - matrix",
+    "r = span * HIGH + tl.arange(0, HIGH)[None, :]",
+    "c = span * WIDE + tl.arange(0, WIDE)[None, :]",
+    "index_row = m * height + r",
+    "index_column = m * width + c",
+    "inside_row = here & (r < height)",
+    "inside_column = here & (c < width)",
 ]
 
 
@@ -110,35 +128,49 @@ def _own_place(access: Access) -> str:
     return f"at{access.index} += tl.where({count} > 1, {mine} + 1, 0) * (matrices * {lines})"
 
 
+def stages(part: Pass) -> list[tuple[Vector, ...]]:
+    """Runs of vectors that are computed together: what needs a sum over matrices waits for another launch.
+
+    A sum ends one run, where its parts are added up, and begins the next, where it is given to all lines.
+    """
+    found: list[tuple[Vector, ...]] = [()]
+    for vector in part.vectors:
+        found[-1] += (vector,)
+        if vector.total:
+            found.append((vector,))
+    return found if part.vectors else []
+
+
 def print_vectors(program: Program, number: int) -> str:
-    """The kernel of what is computed for rows and columns before a pass; grid (groups,)."""
+    """The kernels of what is computed for rows and columns before a pass; grid (groups,)."""
+    return "\n\n".join(
+        _print_stage(program, number, stage) for stage in range(len(stages(program.passes[number])))
+    )
+
+
+def _print_stage(program: Program, number: int, stage: int) -> str:
     part = program.passes[number]
-    names = {e.name for v in part.vectors for e in walk([v.expr]) if e.op == "slot"}
-    names |= {v.name for v in part.vectors}
+    vectors = stages(part)[stage]
+    names = {e.name for v in vectors for e in walk([v.expr]) if e.op == "slot"} | {v.name for v in vectors}
     used = {
-        s.name: Access(program, i, *_line(s.shape)) for i, s in enumerate(program.slots) if s.name in names
+        s.name: Access(program, i, *_WHERE[s.shape]) for i, s in enumerate(program.slots) if s.name in names
     }
     lines = [
-        "row = tl.load(groups + tl.program_id(0) * 2)",
-        "matrix = tl.load(groups + tl.program_id(0) * 2 + 1) * TOGETHER",
-        *_DIMS,
-        "m = tl.arange(0, TOGETHER)[:, None]",
-        "here = m < matrices - matrix",
-        "start_row = matrix * height",
-        "start_column = matrix * width",
+        *_SPAN,
         *(line for a in used.values() for line in a.addresses(len(program.slots) + len(program.coded))),
         *(line for a in used.values() for line in a.advance()),
         *numbers_of(program, part),
     ]
-    for i, vector in enumerate(part.vectors):
+    for i, vector in enumerate(vectors):
         # Another thread may read what this one has written.
         lines += ["tl.debug_barrier()"] if i else []
-        lines += _print_vector(program, used, vector)
+        given = vector.total and stage and not i
+        lines += _give(program, used[vector.name]) if given else _compute(program, used, vector)
     constants = ", ".join(f"{name}: tl.constexpr" for name in ("TOGETHER", "HIGH", "WIDE"))
     return "\n".join(
         [
             "@triton.jit",
-            f"def vectors{number}({', '.join(VECTORS_ARGUMENTS)}, {constants}):",
+            f"def vectors{number}_{stage}({', '.join(VECTORS_ARGUMENTS)}, {constants}):",
             f"    # {', '.join(f'{a.index}: {a.slot.name}' for a in used.values())}",
             "    if tl.load(skip) == 0:",
             *(" " * 8 + text for text in lines),
@@ -146,35 +178,54 @@ def print_vectors(program: Program, number: int) -> str:
     )
 
 
-def _line(shape: Shape) -> tuple[str, str, str]:
-    """As in ``_WHERE``, for as many lines as are computed at once."""
-    return _WHERE[shape][0], "index", "inside"
-
-
-def _print_vector(program: Program, used: dict[str, Access], vector: Vector) -> list[str]:
-    """Lines that compute new values, as many at once as fit; or one sum a matrix, given to all of them."""
-    rows = used[vector.name].slot.shape == "rows"
-    length, most = ("height", "HIGH") if rows else ("width", "WIDE")
-    loop = [
-        f"for first in range(0, {length}, {most}):",
-        f"    line = first + tl.arange(0, {most})[None, :]",
-        f"    index = m * {length} + line",
-        f"    inside = here & (line < {length})",
-    ]
+def _compute(program: Program, used: dict[str, Access], vector: Vector) -> list[str]:
+    """Lines that store new values, or the sum over these lines of each matrix."""
+    access = used[vector.name]
     inputs = {e.name: e for e in walk([vector.expr]) if e.op in ("slot", "hyper")}
-    code = Code(program.compute, " " * 4, {e: name for name, e in inputs.items() if e.op == "hyper"})
-    for name, access in used.items():
+    code = Code(program.compute, "", {e: name for name, e in inputs.items() if e.op == "hyper"})
+    for name, slot in used.items():
         if name in inputs:
-            code.known[inputs[name]] = access.load(code, masked=True)
+            code.known[inputs[name]] = slot.load(code, masked=True)
     code.add([vector.expr])
-    zeros = f"tl.zeros([TOGETHER, {most}], {code.type})"
     value = code.value(vector.expr)
-    value = f"{zeros} + {value}" if vector.expr.kind == "scalar" else value
+    if vector.expr.kind == "scalar":
+        value = f"tl.zeros({_shape(access)}, {code.type}) + {value}"
     if not vector.total:
-        used[vector.name].store(code, value, masked=True)
-        return [*loop, *code.lines]
-    code.emit(f"total += tl.where(inside, {value}, 0.0)")
-    whole = Code(program.compute, " " * 4, {})
-    used[vector.name].store(whole, f"{zeros} + whole", masked=True)
-    summed = "whole = tl.sum(total, axis=1, keep_dims=True)"
-    return [f"total = {zeros}", *loop, *code.lines, summed, *loop, *whole.lines]
+        access.store(code, value, masked=True)
+        return code.lines
+    code.emit(f"total = tl.sum(tl.where({access.inside}, {value}, 0.0), axis=1, keep_dims=True)")
+    place, count = _parts(access)
+    code.emit(f"tl.store({place} + span * matrices, total, mask=here & (span < {count}))")
+    return code.lines
+
+
+def _give(program: Program, access: Access) -> list[str]:
+    """Lines that add up the parts of a sum over each matrix, in order, and give it to all lines of it."""
+    zeros, most = f"tl.zeros({_shape(access)}, {TYPES[program.compute]})", _most(access)
+    place, count = _parts(access)
+    store = Code(program.compute, "", {})
+    access.store(store, f"{zeros} + tl.sum(total, axis=1, keep_dims=True)", masked=True)
+    return [
+        f"total = {zeros}",
+        f"for first in range(0, {count}, {most}):",
+        f"    part = first + tl.arange(0, {most})[None, :]",
+        f"    wanted = here & (part < {count})",
+        f"    total += tl.load({place} + part * matrices, mask=wanted, other=0.0)",
+        *store.lines,
+    ]
+
+
+def _most(access: Access) -> str:
+    return "HIGH" if access.slot.shape == "rows" else "WIDE"
+
+
+def _shape(access: Access) -> str:
+    return f"[TOGETHER, {_most(access)}]"
+
+
+def _parts(access: Access) -> tuple[str, str]:
+    """Where the first parts of sums over these matrices lie, behind the lines; and how many each has."""
+    rows = access.slot.shape == "rows"
+    length, start = ("height", "start_row") if rows else ("width", "start_column")
+    place = f"at{access.index} + (matrices * {length} - {start} + matrix + m)"
+    return place, f"tl.cdiv({length}, {_most(access)})"

@@ -27,8 +27,8 @@ class Tile:
 
     Attributes:
         matrices, rows, columns: powers of two.
-        high, wide: rows and columns at once where numbers of rows and of columns are computed between passes;
-            all that a matrix has, or as many as a block has elements.
+        high, wide: rows and columns that one program computes the numbers of between passes: all that a
+            matrix has, or as many as a block has elements.
     """
 
     matrices: int
@@ -39,8 +39,13 @@ class Tile:
 
     @property
     def together(self) -> int:
-        """Matrices whose rows and columns one program computes between passes."""
+        """Matrices whose rows and columns one program computes the numbers of."""
         return self.matrices * self.rows * self.columns // max(self.high, self.wide)
+
+    def groups(self, shape: tuple[int, int, int]) -> int:
+        """Programs that compute the numbers of a tensor's rows and columns."""
+        matrices, rows, columns = shape
+        return -(-matrices // self.together) * max(-(-rows // self.high), -(-columns // self.wide))
 
     def grid(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Tiles along the matrices, rows and columns of a tensor."""
@@ -80,7 +85,7 @@ class Launch:
     Attributes:
         tile: the shape.
         tiles: int64 (n, 2): tensor, and number of the tile within it.
-        groups: int64 (m, 2): tensor, and number of the run of ``tile.together`` matrices within it.
+        groups: int64 (m, 2): tensor, and number of the run of lines within it.
         even: whether every matrix is a multiple of 16 wide.
     """
 
@@ -99,12 +104,14 @@ class TilePlan:
         dims: int64 (tensors, 3): matrices, rows and columns.
         firsts: int64 (tensors + 1,): where each tensor's run of tiles begins among those of all tensors.
         depths: int64 (tensors, 2): how many tiles add to one sum over columns (a row's sum), and over rows.
+        spans: int64 (tensors, 2): how many programs compute the numbers of a matrix's rows, and columns.
     """
 
     launches: tuple[Launch, ...]
     dims: Int64s
     firsts: Int64s
     depths: Int64s
+    spans: Int64s
 
     def lines(self, shape: str) -> Int64s:
         """How many rows, or columns, each tensor has over all its matrices."""
@@ -114,6 +121,10 @@ class TilePlan:
         """Numbers that a sum for each row, or column, needs room for: the sums, then those of the tiles."""
         depths = self.depths[:, 0 if shape == "rows" else 1]
         return self.lines(shape) * np.where(depths > 1, depths + 1, 1)
+
+    def room_for_totals(self, shape: str) -> Int64s:
+        """Numbers that sums over whole matrices need room for: one for each line, then parts of the sums."""
+        return self.lines(shape) + self.dims[:, 0] * self.spans[:, 0 if shape == "rows" else 1]
 
     def folds(self, sums: Sequence[tuple[int, str]]) -> Int64s:
         """What is to be added up where several tiles have added to one sum.
@@ -144,17 +155,19 @@ def make_tile_plan(shapes: Sequence[tuple[int, int, int]], block: int) -> TilePl
         ([0, 2, 8], [[1, 1], [3, 2]])
     """
     grids: list[tuple[int, int, int]] = []
+    spans: list[tuple[int, int]] = []
     sorts: dict[Tile, list[int]] = {}
     for tensor, shape in enumerate(shapes):
         tile = tile_of(shape, block)
         grids.append(tile.grid(shape))
+        spans.append((-(-shape[1] // tile.high), -(-shape[2] // tile.wide)))
         sorts.setdefault(tile, []).append(tensor)
     counts = [across * down * deep for deep, down, across in grids]
     launches = tuple(
         Launch(
             tile,
             _numbered(tensors, [counts[i] for i in tensors]),
-            _numbered(tensors, [-(-shapes[i][0] // tile.together) for i in tensors]),
+            _numbered(tensors, [tile.groups(shapes[i]) for i in tensors]),
             all(shapes[i][2] % 16 == 0 for i in tensors),
         )
         for tile, tensors in sorts.items()
@@ -164,6 +177,7 @@ def make_tile_plan(shapes: Sequence[tuple[int, int, int]], block: int) -> TilePl
         np.array(shapes, dtype=np.int64).reshape(-1, 3),
         np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
         np.array([(across, down) for _, down, across in grids], dtype=np.int64).reshape(-1, 2),
+        np.array(spans, dtype=np.int64).reshape(-1, 2),
     )
 
 
