@@ -34,6 +34,7 @@ from kudari.tune.learning_rate import find_lr
 
 TASKS = (*FIRST_TASKS, *MORE_TASKS, *HELD_OUT)
 FOLDER = Path("runs/bench-tune")
+RULE = 2  # which of our rules is kept in the folder: its suggestions are measured again when it changes
 OURS, DEFAULT, RECIPE = "kudari tune.lr", "optimizer's default", "recipe alone"
 
 
@@ -131,7 +132,7 @@ def measure(cell: Cell, store: Store) -> Measured:
     def run(lr: float) -> float:
         return float(store.get(f"{cell.key} lr={lr:.6g}", lambda: outcome(cell, lr)))
 
-    ours = store.get(f"{cell.key} {OURS}", lambda: suggested(cell))
+    ours = store.get(f"{cell.key} {OURS} {RULE}", lambda: suggested(cell))
     note(OURS, ours["lr"], run(ours["lr"]), ours["cost"], ours["confidence"])
     for name in RIVALS:
         lr = store.get(f"{cell.key} {name}", lambda name=name: rival(cell, name))
