@@ -26,13 +26,14 @@ from typing import Any
 from benchmarks.tune.cells import OPTIMIZERS, SEEDS, Cell, Store, grid, outcome, untrained
 from benchmarks.tune.held_out import HELD_OUT
 from benchmarks.tune.more_tasks import MORE_TASKS
+from benchmarks.tune.once_held_out import ONCE_HELD_OUT
 from benchmarks.tune.rivals import RIVALS
 from benchmarks.tune.tasks import TASKS as FIRST_TASKS
 
 from kudari.tune import recipe
 from kudari.tune.learning_rate import find_lr
 
-TASKS = (*FIRST_TASKS, *MORE_TASKS, *HELD_OUT)
+TASKS = (*FIRST_TASKS, *MORE_TASKS, *ONCE_HELD_OUT, *HELD_OUT)
 FOLDER = Path("runs/bench-tune")
 RULE = 2  # which of our rules is kept in the folder: its suggestions are measured again when it changes
 OURS, DEFAULT, RECIPE = "kudari tune.lr", "optimizer's default", "recipe alone"

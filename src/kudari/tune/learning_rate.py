@@ -188,15 +188,15 @@ def _decide(trials: Trials, scan: RangeTest, runs: ShortRuns, ignores: float) ->
 
 
 def _why(scan: RangeTest, runs: ShortRuns, by_scan: float, peak: float | None, steps: int) -> str:
-    parts = [f"The range test learns most around {scan.middle:.2g}: {by_scan:.2g} in a run of {steps:,} steps"]
+    parts = [f"The range test learns most around {scan.middle:.2g}, {by_scan:.2g} for {steps:,} steps"]
     parts[0] += f". Short runs of {runs.steps} steps do around {peak:.2g}." if peak is not None else "."
     parts.append(
         f"Training diverges from {scan.high:.2g} on." if scan.diverged else "No rate tried made it diverge."
     )
     if min(scan.fall, runs.fall) < LITTLE:
         parts.append(
-            f"Little was learned, {scan.fall:.0%} of the loss in the range test and {max(0.0, runs.fall):.0%} "
-            "in the short runs: a larger budget tells more."
+            f"Little was learned, {scan.fall:.0%} of the loss in the range test, {max(0.0, runs.fall):.0%} "
+            "in short runs: a larger budget tells more."
         )
     return " ".join(parts)
 
