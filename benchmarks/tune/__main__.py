@@ -26,14 +26,16 @@ from typing import Any
 from benchmarks.tune.cells import OPTIMIZERS, SEEDS, Cell, Store, grid, outcome, untrained
 from benchmarks.tune.held_out import HELD_OUT
 from benchmarks.tune.more_tasks import MORE_TASKS
+from benchmarks.tune.once_held_out import ONCE_HELD_OUT
 from benchmarks.tune.rivals import RIVALS
 from benchmarks.tune.tasks import TASKS as FIRST_TASKS
 
 from kudari.tune import recipe
 from kudari.tune.learning_rate import find_lr
 
-TASKS = (*FIRST_TASKS, *MORE_TASKS, *HELD_OUT)
+TASKS = (*FIRST_TASKS, *MORE_TASKS, *ONCE_HELD_OUT, *HELD_OUT)
 FOLDER = Path("runs/bench-tune")
+RULE = 2  # which of our rules is kept in the folder: its suggestions are measured again when it changes
 OURS, DEFAULT, RECIPE = "kudari tune.lr", "optimizer's default", "recipe alone"
 
 
@@ -131,7 +133,7 @@ def measure(cell: Cell, store: Store) -> Measured:
     def run(lr: float) -> float:
         return float(store.get(f"{cell.key} lr={lr:.6g}", lambda: outcome(cell, lr)))
 
-    ours = store.get(f"{cell.key} {OURS}", lambda: suggested(cell))
+    ours = store.get(f"{cell.key} {OURS} {RULE}", lambda: suggested(cell))
     note(OURS, ours["lr"], run(ours["lr"]), ours["cost"], ours["confidence"])
     for name in RIVALS:
         lr = store.get(f"{cell.key} {name}", lambda name=name: rival(cell, name))

@@ -15,9 +15,9 @@ from kudari import optim, tune
 from kudari.errors import ArgumentError
 from kudari.train.options import Options
 from kudari.tune.learning_rate import _decide
-from kudari.tune.range_test import _read, has_diverged, smooth
-from kudari.tune.short_runs import Probe, ShortRuns, vertex
-from kudari.tune.step_shape import StepShape, step_of
+from kudari.tune.range_test import RangeTest, _read, has_diverged, smooth
+from kudari.tune.short_runs import Probe, ShortRuns, short_runs, vertex
+from kudari.tune.step_shape import step_of
 from kudari.tune.trial import open_trials
 from kudari.tune.untouched import untouched
 from tests.cpu.train_runs import network, points
@@ -271,17 +271,21 @@ def test_a_scheduler_that_cannot_be_shortened_is_refused():
         tune.lr(model, "cross_entropy", points(), optimizer, schedule=scheduler, steps=300)
 
 
-def decided(probes, start=2.3, steps=20, ignores=0.0, **scan):
-    """What is suggested for a run as long as its short runs, so that nothing is brought down to a length."""
+def decided(probes, start=2.3, steps=20, ignores=0.0, fall=0.7, **scan):
+    """What is suggested for a run as long as its range test, so that nothing is brought down to a length."""
     trials = SimpleNamespace(steps=steps, lr=1e-3, spent=10.0)
-    values = {"middle": 1e-2, "high": 9.0, "diverged": True, "seen": True, "length": steps}
-    runs = ShortRuns(tuple(probes), steps, start, scale=1.0)
-    return _decide(trials, SimpleNamespace(**{**values, **scan}), runs, StepShape(0.01, ignores, 0.0))
+    rates = (1.0, math.exp(1 / steps))
+    values = {"low": 1e-3, "best": 1e-2, "middle": 1e-2, "high": 9.0, "diverged": True}
+    test = RangeTest(rates, (), (1.0,), **{**values, **scan}, drop=fall, noise=0.1)
+    return _decide(trials, test, ShortRuns(tuple(probes), steps, start), ignores)
 
 
-@pytest.mark.parametrize(("reached", "confidence"), [(0.5, "high"), (1.9, "low")])
-def test_short_runs_that_learn_little_are_worth_little(reached, confidence):
-    found = decided([Probe(1e-3, 2.2), Probe(1e-2, reached), Probe(1e-1, 2.1)])
+@pytest.mark.parametrize(
+    ("reached", "fall", "confidence"),
+    [(1.1, 0.6, "high"), (1.1, 0.3, "medium"), (1.6, 0.6, "medium"), (1.9, 0.6, "low"), (1.1, 0.2, "low")],
+)
+def test_a_suggestion_is_as_sure_as_the_loss_fell_in_both(reached, fall, confidence):
+    found = decided([Probe(1e-3, 2.2), Probe(1e-2, reached), Probe(1e-1, 2.1)], fall=fall)
     assert found.confidence == confidence
     assert ("larger budget" in found.why) == (confidence == "low")
 
@@ -300,11 +304,11 @@ def test_range_test_and_short_runs_are_averaged_by_how_steps_answer_to_a_gradien
 
 
 def test_where_short_runs_learned_nothing_the_range_test_alone_suggests_and_says_little():
-    nothing = [Probe(1e-2, 2.4, learned=False), Probe(1e-1, 2.5, learned=False)]
+    nothing = [Probe(1e-2, 2.3), Probe(1e-1, 2.5)]
     found = decided(nothing, middle=4e-3)
     assert (found.lr, found.confidence) == (pytest.approx(4e-3), "low")
-    assert decided(nothing, middle=4e-3, seen=False).confidence == "none"
-    assert decided([Probe(1e-2, math.inf, learned=False)]).confidence == "none"
+    assert decided(nothing, middle=4e-3, fall=0.05).confidence == "none"  # no more than the noise
+    assert decided([Probe(1e-2, math.inf)]).confidence == "none"
 
 
 def test_the_middle_of_a_basin_is_found_and_without_one_a_tenth_of_what_diverged():
@@ -342,14 +346,62 @@ def test_runs_are_judged_on_batches_kept_from_training_the_same_whatever_their_l
     assert again == pytest.approx(one, rel=1e-6)  # without dropout, and nothing has moved
 
 
-def test_what_short_runs_cannot_tell_from_nothing_gets_one_longer_run():
+def test_labels_drawn_at_random_get_no_sure_suggestion():
     x, _ = points(400)
     y = torch.randint(0, 3, (400,), generator=torch.Generator().manual_seed(1))
     found = tune.lr(network(), "cross_entropy", (x, y), "sgd", **SHORT)
-    assert len(found.probes) == 1
-    assert found.probe_steps > 12  # as long as one of three would be
-    assert found.spent <= 0.5 * found.steps + 1
     assert found.confidence in ("low", "none")
+
+
+class Ramp:
+    """A schedule that rises until ``peak`` of its 100 steps and falls to nothing."""
+
+    def __init__(self, peak):
+        self.peak = peak
+
+    def __call__(self, step, total):
+        assert total == 100
+        return (step + 1) / (self.peak + 1) if step <= self.peak else (total - step) / (total - self.peak)
+
+
+@pytest.mark.parametrize(("peak", "squeezed"), [(0, 1), (5, 1), (10, 1), (40, 4)])
+def test_short_runs_take_the_first_steps_of_the_schedule_and_reach_its_peak(peak, squeezed):
+    options = Options(loss="cross_entropy", optimizer="sgd", steps=100, batch_size=16, schedule=Ramp(peak))
+    with open_trials(network(), points(64), None, options) as trials:
+        begun = [trials.begun(20)(step) for step in range(20)]
+        whole = [trials.factor(step) for step in range(100)]
+    assert begun == whole[: 20 * squeezed : squeezed]
+    assert max(begun[:11]) == max(whole)
+
+
+@pytest.mark.parametrize("best", [-2, 0, 3])
+def test_short_runs_climb_to_the_best_rate_and_one_beyond(best):
+    tried = []
+
+    class Valley:
+        """Trials whose loss is a parabola over log rate; the first judging is that of the start."""
+
+        spent, steps = 0.0, 300
+
+        def begun(self, steps):
+            return lambda step: 1.0
+
+        def run(self, lr, steps, *, judge, factor=None, stop=None):
+            self.spent += steps + judge / 3
+            place = round(2 * math.log10(lr / 1e-2), 6)
+            if steps:
+                tried.append(place)
+            loss = 1.0 + 0.1 * (place - best) ** 2 if steps else 3.0
+            return SimpleNamespace(judged=(loss,) * judge)
+
+        lr = 1e-2
+
+    trials = Valley()
+    found = short_runs(trials, 1e-2, 110.0)
+    assert tried[:2] == [0, 1]
+    assert tried[2] == (-1 if best <= 0 else 2)
+    assert found.steps >= 30
+    assert trials.spent <= 111
 
 
 @pytest.mark.parametrize(
@@ -373,14 +425,6 @@ def test_how_an_optimizer_answers_to_a_gradient_is_measured(cls, values, ignores
         step = step_of(t)
     assert step.ignores == pytest.approx(ignores, abs=0.02)  # epsilons beside gradients of 1e-2
     assert step.memory == pytest.approx(memory, abs=1e-3)
-    assert step.reached(10**6) == pytest.approx(1.0, abs=1e-4)
-
-
-def test_a_short_run_under_momentum_goes_less_far_than_a_long_one():
-    fewer, more = StepShape(0.1, 0.0, 0.9).reached(5), StepShape(0.1, 0.0, 0.9).reached(50)
-    by_hand = [sum(0.9**i for i in range(t)) * 0.1 for t in range(1, 6)]  # of the length steps end at
-    assert fewer == pytest.approx(sum(by_hand) / 5)
-    assert fewer < more < 1
 
 
 def test_noise_alone_is_no_divergence_and_a_lost_gain_is():
@@ -406,3 +450,5 @@ def test_the_vertex_of_a_parabola_is_found_and_a_cliff_is_not_taken_for_a_slope(
     flat = [Probe(10.0**k, 0.0) for k in (-3, -2, -1)]
     assert vertex([flat[0], flat[1], flat[2]])[0] == 1e-3  # the smallest of equals, at the end of those tried
     assert vertex([Probe(1e-4, 1.0), *flat])[0] == pytest.approx(10**-2.75)
+    alone = [Probe(1e-3, math.inf), Probe(1e-2, 1.0), Probe(1e-1, math.inf)]
+    assert vertex(alone)[0] == 1e-2

@@ -12,8 +12,8 @@ from torch import nn
 from kudari.errors import ArgumentError
 from kudari.train.options import Options
 from kudari.tune.range_test import RangeTest, range_test
-from kudari.tune.short_runs import Probe, ShortRuns, short_runs, shortening, vertex
-from kudari.tune.step_shape import StepShape, step_of
+from kudari.tune.short_runs import Probe, ShortRuns, short_runs, vertex
+from kudari.tune.step_shape import step_of
 from kudari.tune.trial import Trials, open_trials
 
 Confidence = Literal["high", "medium", "low", "none"]
@@ -24,13 +24,15 @@ RANGE_SHARE = 0.55
 SCAN_WEIGHT = (0.4, 0.8)
 """How much the range test counts beside the short runs, for steps that follow the gradient and that do not.
 
-Both estimate one rate, with errors that hardly depend on each other (correlation 0.2 to 0.4), so they are
-averaged, about by their inverse variances. On the tasks of ``make bench-tune`` marked as frozen the range
-test is off by a factor of 2.4 (SGD) and 1.9 (Adam, Lion, Muon), short runs of a twelfth by 2.2 and 2.9.
+Both estimate one rate, with errors that hardly depend on each other, so they are averaged. On the tasks
+of ``make bench-tune`` the short runs know more where steps follow the gradient, the range test where not.
 """
 
-LITTLE = 0.25
-"""Short runs whose loss falls by a smaller share say little about the whole."""
+MUCH, LITTLE = 0.5, 0.25
+"""Shares of the loss that both have to bring down for a suggestion to be called ``high``, and ``medium``."""
+
+ROUNDING = 1e-3
+"""Short runs whose loss falls by a smaller share have learned nothing."""
 
 SHORTEST_RUN = 120
 """A run of fewer steps has no room for a range test of 30 steps a decade and three short runs in its half."""
@@ -43,14 +45,13 @@ class LrSuggestion:
     Attributes:
         lr: to train with: the suggestion, or the optimizer's own rate where there is none.
         low, high: rates about as good as the suggestion; equal to ``lr`` where there is none.
-        confidence: ``high``; ``medium`` where an end of the range was not seen; ``low`` where the short runs
-            learned little; ``none``: no reliable suggestion.
+        confidence: ``high`` where range test and short runs both brought the loss down by half, ``medium``:
+            by a quarter, ``low``: by less; ``none``: no reliable suggestion.
         why: a sentence or two.
         default: the optimizer's own rate.
         scan: the range test, None where there was not even that.
         probes: the short runs, by rate.
         probe_steps: their length.
-        scale: what the best rate of a short run is multiplied by for the whole one.
         steps: optimizer steps of the user's run.
         spent: steps that the search cost, forward passes counted as a third of a step.
     """
@@ -66,7 +67,6 @@ class LrSuggestion:
     scan: RangeTest | None = field(default=None, repr=False)
     probes: tuple[Probe, ...] = field(default=(), repr=False)
     probe_steps: int = 0
-    scale: float = 1.0
 
     @property
     def reliable(self) -> bool:
@@ -86,9 +86,9 @@ def lr(
 ) -> LrSuggestion:
     """Suggest a learning rate for a run, by trying; model, optimizer, data and random state stay as they are.
 
-    A range test finds between which rates training works, and where it learns most. Short runs on the real
-    schedule, squeezed into their length, are trained around that on the same batches and judged on the same
-    others. What both find best is brought down to the length of the whole run, and averaged.
+    A range test finds between which rates training works, and where it learns most, which is brought down
+    to the length of the whole run. From there on short runs, the first steps of the real one at several
+    rates, are trained on the same batches and judged on the same others. What both find best is averaged.
 
     Args:
         model: as for :func:`kudari.fit`; back to its own weights, buffers and modes afterwards.
@@ -144,16 +144,18 @@ def find_lr(trials: Trials, budget: float = 0.5) -> LrSuggestion:
     scan = range_test(trials, max(30, int(RANGE_SHARE * allowed)), step.moved)
     if not scan.rates or len(scan.rates) < 8:
         return _none(trials, "The loss was not finite from the first steps on, at any rate.", scan)
-    runs = short_runs(trials, scan, step, allowed - (trials.spent - begun))
+    centre = scan.brought_down(trials.steps, step.ignores)
+    runs = short_runs(trials, centre, allowed - (trials.spent - begun))
     if runs is None:
         return _none(trials, "The loss is not finite before training.", scan)
-    return _decide(trials, scan, runs, step)
+    return _decide(trials, scan, runs, step.ignores)
 
 
-def _decide(trials: Trials, scan: RangeTest, runs: ShortRuns, step: StepShape) -> LrSuggestion:
+def _decide(trials: Trials, scan: RangeTest, runs: ShortRuns, ignores: float) -> LrSuggestion:
     if not math.isfinite(runs.best.loss):
         return _none(trials, f"Runs of {runs.steps} steps diverged at every rate tried.", scan, runs)
-    if not (runs.learned or scan.seen):
+    learned = runs.fall > ROUNDING
+    if not (learned or scan.seen):
         return _none(
             trials,
             f"No short run got below the loss it began with ({runs.start:.4g}): the loss does not react to "
@@ -162,44 +164,39 @@ def _decide(trials: Trials, scan: RangeTest, runs: ShortRuns, step: StepShape) -
             scan,
             runs,
         )
-    by_scan = scan.middle * shortening(scan.length, trials.steps, step)
-    several = runs.learned and len(runs.probes) > 1
-    peak, width = vertex(runs.probes) if several else (by_scan / runs.scale, 0.25)
+    by_scan = scan.brought_down(trials.steps, ignores)
+    peak, width = vertex(runs.probes) if learned else (by_scan, 0.25)
     if scan.diverged:  # what a short run just survives, a long one does not
         peak = min(peak, scan.high)
     low, high = SCAN_WEIGHT
-    weight = low + (high - low) * step.ignores if several else 1.0
-    at = (peak * runs.scale) ** (1.0 - weight) * by_scan**weight
-    sure = several and runs.drop >= LITTLE * abs(runs.start)
-    inside = runs.probes[0].lr < runs.best.lr < runs.probes[-1].lr
+    weight = low + (high - low) * ignores
+    at = peak ** (1.0 - weight) * by_scan**weight
+    fall = min(scan.fall, runs.fall)
     return LrSuggestion(
         lr=at,
         low=at / 10**width,
         high=at * 10**width,
-        confidence="low" if not sure else "high" if inside and scan.diverged else "medium",
-        why=_why(scan, runs, peak if several else None, trials.steps, sure),
+        confidence="high" if fall >= MUCH else "medium" if fall >= LITTLE else "low",
+        why=_why(scan, runs, by_scan, peak if learned else None, trials.steps),
         default=trials.lr,
         steps=trials.steps,
         spent=trials.spent,
         scan=scan,
         probes=runs.probes,
         probe_steps=runs.steps,
-        scale=runs.scale,
     )
 
 
-def _why(scan: RangeTest, runs: ShortRuns, peak: float | None, steps: int, sure: bool) -> str:
-    parts = [f"The range test learns most around {scan.middle:.2g}"]
-    if peak is not None:
-        parts[0] += f", short runs of {runs.steps} steps around {peak:.2g}"
-    parts[0] += f"; a run of {steps:,} steps wants less."
+def _why(scan: RangeTest, runs: ShortRuns, by_scan: float, peak: float | None, steps: int) -> str:
+    parts = [f"The range test learns most around {scan.middle:.2g}, {by_scan:.2g} for {steps:,} steps"]
+    parts[0] += f". Short runs of {runs.steps} steps do around {peak:.2g}." if peak is not None else "."
     parts.append(
         f"Training diverges from {scan.high:.2g} on." if scan.diverged else "No rate tried made it diverge."
     )
-    if not sure:
+    if min(scan.fall, runs.fall) < LITTLE:
         parts.append(
-            f"The short runs learned little ({runs.start:.3g} to {runs.best.loss:.3g}): "
-            "a larger budget tells more."
+            f"Little was learned, {scan.fall:.0%} of the loss in the range test, {max(0.0, runs.fall):.0%} "
+            "in short runs: a larger budget tells more."
         )
     return " ".join(parts)
 

@@ -32,6 +32,16 @@ BASIN = 0.3
 """Share of the fall that may be lost again at the edges of the basin. On a flat and noisy curve the place of
 the minimum is mostly noise; the middle between two steep edges is not."""
 
+LENGTH_POWER = (0.15, 0.4)
+"""How the best rate falls with the length of a run, as a power of it, a range test being a run of
+:attr:`RangeTest.length` steps.
+
+The first number is for optimizers whose step follows the size of the gradient (SGD): the end of stability
+decides, and it hardly moves. The second is for steps that ignore it (Adam, Lion, Muon): they do not shrink as
+training converges, so they wander at the end in proportion to the rate, and more steps reach as far with
+smaller ones. Measured on tasks of ``make bench-tune``.
+"""
+
 EDGE = 10.0
 """Where no fall is seen in the noise, the middle is taken to be so much below the rate that diverged: too low
 costs less than too high."""
@@ -69,9 +79,19 @@ class RangeTest:
         return self.drop > self.noise
 
     @property
+    def fall(self) -> float:
+        """Its drop, as a share of the loss at the start."""
+        return self.drop / max(abs(self.smoothed[0]), 1e-12)
+
+    @property
     def length(self) -> float:
         """Steps in which the rate grows e-fold: the scan is near each rate for about so long."""
         return 1.0 / math.log(self.rates[1] / self.rates[0])
+
+    def brought_down(self, steps: int, ignores: float) -> float:
+        """The middle as a rate for a run of ``steps``, whose steps ignore the gradient's size by so much."""
+        low, high = LENGTH_POWER
+        return self.middle * float((self.length / steps) ** (low + (high - low) * ignores))
 
 
 def range_test(trials: Trials, most_steps: int, moved: float) -> RangeTest:

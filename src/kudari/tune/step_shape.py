@@ -26,16 +26,6 @@ class StepShape:
     ignores: float
     memory: float
 
-    def reached(self, steps: int) -> float:
-        """Mean length of the steps of a run under one gradient, as a share of the length they end at.
-
-        Example:
-            >>> round(StepShape(0.1, 0.0, 0.9).reached(13), 2), StepShape(0.1, 1.0, 0.0).reached(13)
-            (0.48, 1.0)
-        """
-        b = self.memory
-        return 1.0 - b * (1.0 - b**steps) / (steps * (1.0 - b))
-
 
 def step_of(trials: Trials) -> StepShape:
     """Measured on the first gradient: three steps with the whole of it, one with a tenth."""

@@ -97,7 +97,7 @@ class Trials:
         Args:
             lr: peak learning rate, of the group with the largest; the others keep their ratio to it.
             steps: how many; 0 judges the start.
-            factor: of the peak at every step; None compresses the user's schedule into ``steps``.
+            factor: of the peak at every step; None is the user's schedule from its first step on.
             judge: how many batches, the first of the feed, are kept from training and judged at the end: the
                 same ones whatever the rate and the number of steps, so that differences are those of pairs.
             stop: asked after every step with all losses so far.
@@ -105,7 +105,7 @@ class Trials:
         """
         self._start.restore()
         try:
-            return self._run(lr, steps, factor or self.compressed(max(1, steps)), judge, stop, at)
+            return self._run(lr, steps, factor or self._scheduled, judge, stop, at)
         finally:
             self._start.restore()
 
@@ -149,14 +149,17 @@ class Trials:
         finally:
             self.loss = whole
 
-    def compressed(self, steps: int) -> Factor:
-        """The user's schedule in fewer steps: the same curve of progress."""
-        scale = self.steps / steps
+    def begun(self, steps: int) -> Factor:
+        """The first ``steps`` of the user's schedule, squeezed where its peak comes after half of them.
 
-        def factor(step: int) -> float:
-            return self.factor(min(self.steps - 1, int((step + 0.5) * scale)))
+        A run that ends in the middle of a warm-up would say little about the peak.
+        """
+        peak = max(range(self.steps), key=self.factor)
+        squeeze = max(1.0, 2.0 * peak / steps)
+        return lambda step: self._scheduled(int(step * squeeze))
 
-        return factor
+    def _scheduled(self, step: int) -> float:
+        return self.factor(min(self.steps - 1, step))
 
     def _run(
         self,
