@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import inspect
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar, overload
 
 import torch
@@ -16,6 +14,7 @@ from torch.optim import optimizer as torch_optimizer
 from kudari.compile.notation import Rule, Running, State
 from kudari.compile.rounding import KAHAN
 from kudari.errors import UnsupportedError
+from kudari.garbage import uncollected
 from kudari.optim import hypers, loading, sharding
 from kudari.optim.backends import backend_of
 from kudari.optim.binding import add_up_model_sums
@@ -234,7 +233,7 @@ class RuleOptimizer(torch.optim.Optimizer):
                     why="Their states and tables are made in that step, which waits for the device.",
                     fix="Take a step with the same parameters and gradients before the capture.",
                 )
-            with torch.no_grad(), _no_collection():
+            with torch.no_grad(), uncollected():
                 bound = self._bound[index] = BoundGroup(self, group, scale is not None)
                 bound.prepare_first(group, scale)
             self._entries = list(self.state.values())
@@ -332,18 +331,6 @@ def _first_value(rule: Rule, declared: State, p: Tensor, group: Mapping[str, Any
         real(state).fill_(float(start))  # of a complex tensor, both parts
     kept = convert(state, part, kept_as(declared, p, group))
     return sharding.placed_like(kept, p) if cut and not is_coded(kept) else kept
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Lowering makes thousands of small objects; looking for cycles each time would take as long again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _without_dynamo(method: Callable[..., Any]) -> Callable[..., Any]:

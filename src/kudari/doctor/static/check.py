@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import linecache
 import re
 import warnings
@@ -19,6 +18,7 @@ from kudari.doctor.static.baseline import read_baseline, without_known
 from kudari.doctor.static.fixing import fixed
 from kudari.doctor.static.reading import Reading
 from kudari.errors import ArgumentError
+from kudari.garbage import uncollected
 
 SKIPPED_FOLDERS = frozenset(
     {".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", "build", "dist", ".tox"}
@@ -119,14 +119,9 @@ def _is_silenced(finding: Finding, line: str) -> bool:
 
 def _check_part(files: Sequence[Path], ignore: tuple[str, ...]) -> list[Finding]:
     """Findings of some files; a syntax tree has no cycles, so the collector would only search in vain."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
+    with uncollected():
         # Suppression is between findings of one program, here one file.
         return [f for file in files for f in conclude((), (), {}, check_file(file), ignore).findings]
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _in_parts(files: Sequence[Path], ignore: tuple[str, ...], processes: int) -> Iterator[list[Finding]]:
