@@ -124,6 +124,12 @@ class Rate:
     why: str
     source: str
 
+    def scaled(self, factor: float, why: str, source: str) -> Rate:
+        """The rate times a factor; what it was scaled for is added to the reason."""
+        return Rate(
+            self.lr * factor, f"{self.why} Scaled by {factor:.2g}, {why}.", f"{self.source}; {source}"
+        )
+
 
 def peak_rate(now: Situation, optimizer: str) -> Rate | None:
     """The peak rate for a model, its purpose, batch and length; None for an optimizer not in the table."""
@@ -144,11 +150,11 @@ def _for_momentum(rate: Rate, momentum: float) -> Rate:
     factor = (1 - momentum) / (1 - MOMENTUM)
     if math.isclose(factor, 1.0):
         return rate
-    return Rate(
-        rate.lr * factor,
-        f"{rate.why} Scaled by {factor:.2g}: a gradient moves a weight by lr / (1 - momentum) in all, and "
-        f"the rule is for a momentum of {MOMENTUM:g}.",
-        f"{rate.source}; {SUTSKEVER}",
+    return rate.scaled(
+        factor,
+        "because a gradient moves a weight by lr / (1 - momentum) in all, and the rule is for a momentum of "
+        f"{MOMENTUM:g}",
+        SUTSKEVER,
     )
 
 
@@ -158,11 +164,10 @@ def _for_batch(rate: Rate, batch: int, scaling: str) -> Rate:
     ratio = batch / REFERENCE_BATCH
     factor = min(ratio**0.5 if scaling == "square root" else ratio, 32.0)
     law = "the square root of the batch" if scaling == "square root" else "the batch"
-    return Rate(
-        rate.lr * factor,
-        f"{rate.why} Scaled by {factor:.2g}, with {law}: {batch:,} samples a step where the rule is for "
-        f"{REFERENCE_BATCH}.",
-        f"{rate.source}; {MALLADI if scaling == 'square root' else GOYAL}",
+    return rate.scaled(
+        factor,
+        f"with {law}: {batch:,} samples a step where the rule is for {REFERENCE_BATCH}",
+        MALLADI if scaling == "square root" else GOYAL,
     )
 
 
@@ -171,11 +176,10 @@ def _for_length(rate: Rate, seen: int) -> Rate:
     factor = min((REFERENCE_SAMPLES / seen) ** (1 / 3), SHORT_AT_MOST)
     if factor <= 1.0:
         return rate
-    return Rate(
-        rate.lr * factor,
-        f"{rate.why} Scaled by {factor:.2g}, because the run is short: {seen:,} samples in all where the "
-        f"rule is for {REFERENCE_SAMPLES:,}.",
-        f"{rate.source}; {BJORCK}",
+    return rate.scaled(
+        factor,
+        f"because the run is short: {seen:,} samples in all where the rule is for {REFERENCE_SAMPLES:,}",
+        BJORCK,
     )
 
 
