@@ -216,6 +216,30 @@ def test_a_captured_step_replays_like_the_eager_one(name):
     assert optimizer.state[params[0]]["step"].item() == 6
 
 
+@pytest.mark.parametrize(
+    ("name", "kw"),
+    [("Prodigy", {"d0": 1e-3}), ("ScheduleFreeSGD", {"warmup_steps": 4}), ("ScheduleFreeAdamW", {})],
+    ids=str,
+)
+def test_numbers_of_the_group_go_on_in_a_graph(name, kw):
+    params, optimizer = prepared(name, **kw, capturable=True)
+    others, eager = prepared(name, **kw)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        optimizer.step()
+    for step in range(4):
+        for p, q, g in zip(params, others, gradients(step, torch.float32, SHAPES), strict=True):
+            p.grad.copy_(g)
+            q.grad.copy_(g)
+        graph.replay()
+        eager.step()
+    for r in optimizer.rule.running:
+        found, expected = (o.param_groups[0][r.name] for o in (optimizer, eager))
+        assert found.item() == pytest.approx(expected, rel=1e-6)
+    for p, q in zip(params, others, strict=True):
+        torch.testing.assert_close(p.detach(), q.detach(), rtol=1e-5, atol=1e-6)
+
+
 def test_a_graph_keeps_its_own_gradients_when_later_steps_have_others():
     params, optimizer = prepared("SGD", [(3000,)], lr=1.0)
     (p,) = params

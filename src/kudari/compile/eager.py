@@ -66,7 +66,7 @@ def apply(op: str, args: tuple[Any, ...], dtype: torch.dtype = torch.float64) ->
         if not isinstance(args[0], Tensor):
             return cast(Value, args[1] if args[0] else args[2])
         if not any(isinstance(a, Tensor) for a in args[1:]):
-            args = (args[0], *(torch.tensor(a, dtype=dtype, device=args[0].device) for a in args[1:]))
+            args = (args[0], *(torch.full((), a, dtype=dtype, device=args[0].device) for a in args[1:]))
         return cast(Tensor, torch.where(*args))
     like = tensors[0]
     full = [a if isinstance(a, Tensor) else torch.full_like(like, a) for a in args]
@@ -74,7 +74,7 @@ def apply(op: str, args: tuple[Any, ...], dtype: torch.dtype = torch.float64) ->
 
 
 def evaluate(
-    expressions: tuple[Expr, ...], slots: Mapping[str, Tensor], numbers: Mapping[str, float]
+    expressions: tuple[Expr, ...], slots: Mapping[str, Tensor], numbers: Mapping[str, Value]
 ) -> list[Value]:
     """Evaluate expressions on tensors.
 
@@ -82,7 +82,7 @@ def evaluate(
         expressions: without sums.
         slots: tensors of one shape, in the type the arithmetic is wanted in; under ``noise``, random bits
             in int32 for expressions that ask for them.
-        numbers: value of every number in the expressions.
+        numbers: value of every number in the expressions; a tensor with no dimension stays one.
 
     Returns:
         A new tensor, or a number, for each expression; the inputs are not written to.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import operator
 import warnings
 from collections import ChainMap
-from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from kudari.compile.cut import cut
-from kudari.compile.expression import Expr, evaluate
 from kudari.compile.extend import Extras, extend
 from kudari.compile.lower import lower
 from kudari.compile.notation import Rule
@@ -20,7 +19,7 @@ from kudari.compile.program import Program, Storage, sum_name
 from kudari.compile.rounding import KAHAN, with_drawn_states, with_rounding
 from kudari.compile.trace import Trace, trace
 from kudari.errors import CompileError, UnsupportedError
-from kudari.optim import sharding
+from kudari.optim import running, sharding
 from kudari.optim.backends import BACKENDS, Backend, backend_of
 from kudari.optim.binding import Binding, needs_others, read_numbers
 from kudari.optim.eager_binding import EagerBinding
@@ -76,6 +75,8 @@ class BoundGroup:
         backends = map(backend_of, self.params)
         here = all(p.device.type == "cpu" for p in self.params)
         self.on_host = here and not any(b is not None and b.on_device for b in backends)
+        on_device = not self.on_host and all(b.on_device for b in self.bindings)
+        self.keeps_there = bool(self.rule.running and group["capturable"] and self.params and on_device)
         meeting = [b.meeting if isinstance(b, StagedBinding) else b for b in self.bindings]
         self.needs_others = any(b is not None and needs_others(b) for b in meeting)
 
@@ -265,24 +266,22 @@ class BoundGroup:
         """The group's numbers; a tensor stays one only for a kernel that reads it where it is."""
         return self.numbers if binding.on_device else list(map(float, self.numbers))
 
-    def advanced(self, of_model: Collection[str]) -> dict[str, float]:
+    def advanced(self, of_model: Collection[str]) -> dict[str, float | Tensor]:
         """New values of the group's own numbers after the step, those of the model left out."""
-        return self._evaluated((n, e) for n, e in self.trace.running if n not in of_model)
+        values = dict(zip(self.trace.hypers, self.numbers, strict=False))
+        return running.advanced(((n, e) for n, e in self.trace.running if n not in of_model), values)
 
-    def advanced_together(self, of_model: Collection[str]) -> dict[str, float]:
+    def advanced_together(self, of_model: Collection[str]) -> dict[str, float | Tensor]:
         """New values of the model's numbers, from the sums over all groups."""
         binding = self.bindings[0]
-        sums = {sum_name(i): float(x) for i, x in enumerate(binding.sums_here()[0])}
-        return self._evaluated(((n, e) for n, e in binding.program.running if n in of_model), sums)
-
-    def _evaluated(
-        self, new: Iterable[tuple[str, Expr]], sums: Mapping[str, float] | None = None
-    ) -> dict[str, float]:
-        """Values in float64; whole numbers stay whole."""
-        values = dict(zip(self.trace.hypers, map(float, self.numbers), strict=False)) | dict(sums or {})
-        return {name: type(self.group[name])(evaluate(expr, values)) for name, expr in new}
+        sums = binding.sums if self.keeps_there and isinstance(binding, GpuBinding) else binding.sums_here()
+        values = dict(zip(self.trace.hypers, self.numbers, strict=False))
+        values |= {sum_name(i): x for i, x in enumerate(sums[0])}
+        return running.advanced(((n, e) for n, e in binding.program.running if n in of_model), values)
 
     def _numbers(self, group: dict[str, Any], scale: Tensor | None) -> list[Any]:
+        if self.keeps_there:
+            running.bring(self.rule, group, self.params[0].device)
         numbers = read_numbers(group, self.names)
         return numbers if scale is None else [*numbers, scale]
 

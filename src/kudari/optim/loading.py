@@ -21,7 +21,7 @@ from kudari.compile.discover import discover
 from kudari.compile.notation import Rule
 from kudari.compile.rounding import KAHAN
 from kudari.errors import CheckpointError, HyperError, did_you_mean
-from kudari.optim import bitsandbytes, hypers, sharding
+from kudari.optim import bitsandbytes, hypers, running, sharding
 from kudari.optim.states import convert, is_coded, kept_as, state_dtype
 
 if TYPE_CHECKING:
@@ -173,8 +173,11 @@ def _take_number(value: Any) -> Tensor:
 def numbers_on_cpu(optimizer: RuleOptimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
     """Bring step counts and other numbers that a GPU kernel keeps on its device to the CPU, in one copy.
 
-    Groups with ``capturable=True`` keep theirs on the device, as in torch.
+    Groups with ``capturable=True`` keep those of their tensors on the device, as in torch; numbers of the
+    group itself are always saved as plain ones.
     """
+    groups = [running.plain(optimizer.rule, group) for group in state_dict["param_groups"]]
+    state_dict = {**state_dict, "param_groups": groups}
     keys = ("step", *(s.key for s in optimizer.rule.states if s.scalar))
     states = dict(state_dict["state"])
     far: list[tuple[Any, str, Tensor]] = []

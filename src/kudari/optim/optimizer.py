@@ -15,7 +15,7 @@ from kudari.compile.notation import Rule, Running, State
 from kudari.compile.rounding import KAHAN
 from kudari.errors import UnsupportedError
 from kudari.garbage import uncollected
-from kudari.optim import hypers, loading, sharding
+from kudari.optim import hypers, loading, running, sharding
 from kudari.optim.backends import backend_of
 from kudari.optim.binding import add_up_model_sums
 from kudari.optim.bound_group import BoundGroup
@@ -140,7 +140,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                 return loss
         _take(bound)
         if self.rule.running:
-            self._advance(bound)
+            with torch.no_grad():
+                self._advance(bound, flag)
         return loss
 
     def _not_frozen(
@@ -192,12 +193,14 @@ class RuleOptimizer(torch.optim.Optimizer):
         """Numbers that the host computes for each step cannot change in a CUDA graph."""
         if not any(part.params and capturing(part.params[0].device) for part in bound):
             return
-        kept = f"{self.rule.running[0].name!r}" if self.rule.running else "its numbers"
-        if self.rule.running or not all(b.on_device for part in bound for b in part.bindings):
+        on_host = [part for part in bound if self.rule.running and not part.keeps_there]
+        if on_host or not all(b.on_device for part in bound for b in part.bindings):
+            kept = f"{self.rule.running[0].name!r}" if on_host else "its numbers"
+            first = "Build it with capturable=True; or capture" if on_host else "Capture"
             raise UnsupportedError(
                 f"{self.rule.name} cannot be captured in a CUDA graph.",
                 why=f"The host computes {kept} for each step; every replay would have those of now.",
-                fix="Capture the forward and backward pass, and call optimizer.step() after the replay.",
+                fix=f"{first} the forward and backward pass, and call optimizer.step() after the replay.",
             )
 
     def _forget(self, *groups: int) -> None:
@@ -207,20 +210,22 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _skips_on_device(self) -> bool:
         """Whether all kernels read GradScaler's flag themselves, and nothing else waits for it."""
-        if self.rule.running or any(map(sharding.is_sharded, self._tensors())):
+        if any(map(sharding.is_sharded, self._tensors())):
+            return False
+        if self.rule.running and not all(group["capturable"] for group in self.param_groups):
             return False
         backends = set(map(backend_of, self._tensors()))
         return all(b is not None and b.on_device for b in backends)
 
-    def _advance(self, bound: list[BoundGroup]) -> None:
+    def _advance(self, bound: list[BoundGroup], skip: Tensor | None) -> None:
         """Give the groups' own numbers their new values; those of the model are one for all groups."""
-        for part in bound:
-            part.group.update(part.advanced(self._model_numbers))
-        if self._model_numbers:
-            together = next((part for part in bound if part.bindings), None)
-            new = {} if together is None else together.advanced_together(self._model_numbers)
-            for group in self.param_groups:
-                group.update(new)
+        own = [part.advanced(self._model_numbers) for part in bound]
+        together = next((part for part in bound if part.bindings), None)
+        shared = together.advanced_together(self._model_numbers) if together and self._model_numbers else {}
+        for part, new in zip(bound, own, strict=True):
+            running.take(part.group, new, skip)
+        for group in self.param_groups:
+            running.take(group, shared, skip)
 
     def _prepared(self, index: int, group: dict[str, Any], scale: Tensor | None) -> BoundGroup:
         """The group bound to its tensors as they are now, gradients in place."""
