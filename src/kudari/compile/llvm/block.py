@@ -97,6 +97,10 @@ class Block:
             return self.emit(f"{_BINARY[item.op]} {kind} {args[0]}, {args[1]}")
         if item.op == "neg":
             return self.emit(f"fneg {kind} {args[0]}")
+        if item.op in ("min", "max") and self.width:
+            numbers = [i for i, a in enumerate(item.args) if a.kind == "scalar"]
+            if len(numbers) == 1:
+                return self._bound(item, args[1 - numbers[0]], args[numbers[0]], item.args[numbers[0]])
         if item.op in _CALLS:
             return self.call(_CALLS[item.op], args)
         if item.op in COMPARE:
@@ -105,7 +109,7 @@ class Block:
             condition = args[0]
             if item.args[0].op not in COMPARE:  # a number from the host: 0 or 1
                 condition = self.emit(f"fcmp une {kind} {condition}, {self.number(0.0)}")
-            return self.emit(f"select {self.mask} {condition}, {kind} {args[1]}, {kind} {args[2]}")
+            return self._choose(condition, args[1], args[2], [a.op == "slot" for a in item.args[1:]])
         if item.op == "sign":
             return self._sign(args[0])
         if item.op == "atan2":
@@ -113,6 +117,30 @@ class Block:
         if item.op in BITS:
             return rounding.operation(self, item, args)
         raise CompileError(f"The CPU printer has no {item.op!r}.", fix="Use the eager backend for this rule.")
+
+    def _choose(self, condition: str, yes: str, no: str, loaded: list[bool]) -> str:
+        """One of two values. What has just been loaded is frozen, which costs nothing.
+
+        Else LLVM makes a masked store of "keep the old value", which AMD's processors take 20 cycles for.
+        """
+        values = [
+            self.emit(f"freeze {self.type} {x}") if old else x
+            for x, old in zip((yes, no), loaded, strict=True)
+        ]
+        return self.emit(f"select {self.mask} {condition}, {self.type} {values[0]}, {self.type} {values[1]}")
+
+    def _bound(self, item: Expr, x: str, number: str, expr: Expr) -> str:
+        """The larger or smaller of a vector and one number; NaN if either is. Which zero, is not said.
+
+        One instruction where NaN is in the vector alone, two otherwise; ``llvm.maximum`` takes five.
+        """
+        order = "ogt" if item.op == "max" else "olt"
+        beyond = self.emit(f"fcmp {order} {self.type} {number}, {x}")
+        found = self.emit(f"select {self.mask} {beyond}, {self.type} {number}, {self.type} {x}")
+        if expr.op == "const":
+            return found
+        unknown = self.emit(f"fcmp uno {self.type} {number}, {number}")
+        return self.emit(f"select {self.mask} {unknown}, {self.type} {number}, {self.type} {found}")
 
     def _sign(self, x: str) -> str:
         """-1 or 1 by comparison, x itself where it is zero or NaN."""
