@@ -253,6 +253,29 @@ def test_a_kudari_schedule_goes_on_from_the_state_of_a_torch_scheduler():
     assert ours.get_last_lr() == [pytest.approx(theirs.get_last_lr()[0])]
 
 
+@pytest.mark.parametrize("metric", [0.37, 1.0, True, "1"])
+def test_a_metric_in_the_place_of_a_step_is_refused(metric):
+    optimizer = make()
+    scheduler = (linear(1, 0) * plateau()).attach(optimizer, total_steps=10)
+    run(optimizer, scheduler, 3)
+    with pytest.raises(ArgumentError, match=r"a metric for a plateau goes to report\(metric\)"):
+        scheduler.step(metric)
+    assert scheduler.last_epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"also": {"weight_decay": 0.1}}, "'weight_decay' is given 0.1, which is no schedule.*linear"),
+        ({"also": ["weight_decay"]}, "is no dictionary.*also="),
+        ({"groups": {0: "cosine"}}, "0 is given 'cosine', which is no schedule.*groups="),
+    ],
+)
+def test_a_value_in_the_place_of_a_schedule_is_refused(kwargs, words):
+    with pytest.raises(ArgumentError, match=words):
+        constant().attach(make(), total_steps=10, **kwargs)
+
+
 def test_what_is_no_optimizer_is_refused():
     with pytest.raises(ArgumentError, match="Linear is no optimizer"):
         cosine().attach(torch.nn.Linear(1, 1), total_steps=10)
