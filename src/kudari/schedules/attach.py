@@ -24,7 +24,10 @@ from kudari.schedules.stepwatch import StepWatch
 Group = dict[str, Any]
 _ONE = constant()
 _KEY = re.compile(r"(\w+)(?:\[(\d+)\])?")
-_FORMS = {"also": "Write also={'weight_decay': linear(0, 1)}.", "groups": "Write groups={'head': constant(0.1)}."}
+_FORMS = {
+    "also": "Write also={'weight_decay': linear(0, 1)}.",
+    "groups": "Write groups={'head': constant(0.1)}.",
+}
 
 
 @dataclass(frozen=True)

@@ -129,9 +129,9 @@ class RunSize:
             "tokens_per_step": tokens_per_step,
         }
         for name, value in given.items():
-            if value is not None and not (_is_number(value) and value >= 1 and value == int(value)):
+            if value is not None and not (is_number(value) and value >= 1 and value == int(value)):
                 raise ArgumentError(f"{name}={value!r} is not a whole number of 1 or more.")
-        if epochs is not None and not (_is_number(epochs) and epochs > 0):
+        if epochs is not None and not (is_number(epochs) and epochs > 0):
             raise ArgumentError(f"epochs={epochs!r} is not a number above 0.")
         per_epoch = None if steps_per_epoch is None else Fraction(steps_per_epoch)
         if epochs is not None and per_epoch is not None:
@@ -175,8 +175,9 @@ class RunSize:
         return length.amount
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> bool:
+    """Whether it is a finite real number; True and False are none."""
+    return isinstance(value, Real) and type(value) is not bool and math.isfinite(value)
 
 
 def _needed(value: int | Fraction | None, length: Length, name: str) -> Fraction:
