@@ -177,7 +177,7 @@ class RunSize:
 
 def is_number(value: object) -> bool:
     """Whether it is a finite real number; True and False are none."""
-    return isinstance(value, Real) and type(value) is not bool and math.isfinite(value)
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 def _needed(value: int | Fraction | None, length: Length, name: str) -> Fraction:

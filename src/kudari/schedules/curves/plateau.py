@@ -1,6 +1,5 @@
 """A factor that falls when a metric stops improving."""
 
-import math
 from collections.abc import Callable
 
 from kudari.errors import HyperError, did_you_mean
@@ -44,7 +43,7 @@ def plateau(
     ranges: dict[str, tuple[float, Callable[[float], bool], str]] = {
         "factor": (factor, lambda v: 0 < v < 1, "0 < factor < 1"),
         "patience": (patience, lambda v: v >= 0 and v == int(v), "patience >= 0, whole"),
-        "threshold": (threshold, lambda v: 0 <= v < math.inf, "threshold >= 0"),
+        "threshold": (threshold, lambda v: v >= 0, "threshold >= 0"),
         "cooldown": (cooldown, lambda v: v >= 0 and v == int(v), "cooldown >= 0, whole"),
         "floor": (floor, lambda v: 0 <= v <= 1, "0 <= floor <= 1"),
     }
