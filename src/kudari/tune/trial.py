@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -260,6 +261,7 @@ def open_trials(model: nn.Module, train: Any, valid: Any, options: Options) -> I
     options.check()
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model is a {type(model).__name__}.", fix="Pass a torch.nn.Module.")
+    _refuse_sizeless(model)
     _refuse_once_only(train)
     if isinstance(options.schedule, LRScheduler):
         raise ArgumentError(
@@ -280,6 +282,17 @@ def open_trials(model: nn.Module, train: Any, valid: Any, options: Options) -> I
         factor = build_factor(options.schedule, length)[0]
         with using_threads(prepared.threads.count):
             yield Trials(prepared, options, feed, factor)
+
+
+def _refuse_sizeless(model: nn.Module) -> None:
+    lazy = (*model.named_parameters(), *model.named_buffers())
+    name = next((n for n, t in lazy if is_lazy(t)), None)
+    if name is not None:
+        raise ArgumentError(
+            f"The model's {name} has no size yet.",
+            why="Trials begin from the model's own weights and go back to them; it has none.",
+            fix="Run a batch through the model first: model(x).",
+        )
 
 
 def _refuse_once_only(train: Any) -> None:
