@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kudari.errors import ArgumentError
+from kudari.errors import ArgumentError, did_you_mean
 from kudari.train.averaging import averaged_weights, set_mode
 from kudari.train.environment import choose_device
 from kudari.train.evaluation import evaluate
@@ -282,6 +282,29 @@ def open_trials(model: nn.Module, train: Any, valid: Any, options: Options) -> I
         factor = build_factor(options.schedule, length)[0]
         with using_threads(prepared.threads.count):
             yield Trials(prepared, options, feed, factor)
+
+
+def shaped(caller: str, given: Mapping[str, Any], **own: Any) -> Options:
+    """The options of a run from keyword arguments.
+
+    Args:
+        caller: for the message.
+        given: what the user passed on to :func:`kudari.fit`.
+        own: what the caller sets.
+
+    Raises:
+        ArgumentError: ``fit`` does not know an argument, or the caller sets it.
+    """
+    known = {f.name for f in dataclasses.fields(Options)}
+    for name in given:
+        if name in own:
+            raise ArgumentError(f"{caller}: {name!r} cannot be set: it is tried.", fix="Leave it away.")
+        if name not in known:
+            raise ArgumentError(
+                f"{caller}: {name!r} is not an argument.{did_you_mean(name, known)}",
+                fix="It takes those of kudari.fit that shape a run, such as steps, clip_norm, precision.",
+            )
+    return Options(**own, **given)
 
 
 def _refuse_sizeless(model: nn.Module) -> None:
