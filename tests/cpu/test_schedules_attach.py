@@ -1,6 +1,7 @@
 """The torch LRScheduler made of a schedule."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -81,18 +82,32 @@ def test_a_step_skipped_by_grad_scaler_does_not_advance(fused, zero_grad_first):
     assert seen == [1, 1, 2, 2, 2, 3]
 
 
-def test_first_steps_skipped_by_grad_scaler_do_not_advance():
+@pytest.mark.parametrize("wipe", [None, {"set_to_none": True}, {"set_to_none": False}])
+def test_first_steps_skipped_by_grad_scaler_do_not_advance(wipe):
     optimizer = make()
     parameter = optimizer.param_groups[0]["params"][0]
     scheduler = linear(1, 0).attach(optimizer, total_steps=10)
     scaler = torch.amp.GradScaler("cpu")
-    for _ in range(3):
-        scaler.scale((parameter * float("inf")).sum()).backward()
+    for bad in (True, True, True, False):
+        assert scheduler.last_epoch == 0
+        scaler.scale((parameter * (float("inf") if bad else 1e-3)).sum()).backward()
         scaler.step(optimizer)
         scaler.update()
+        if wipe is not None:
+            optimizer.zero_grad(**wipe)
         scheduler.step()
         optimizer.zero_grad()
-    assert scheduler.last_epoch == 0
+    assert scheduler.last_epoch == 1
+    assert not parameter._post_accumulate_grad_hooks  # backward passes are watched up to the first step only
+
+
+def test_a_scheduler_that_waits_for_its_first_step_is_copied_and_pickled():
+    optimizer = make()
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10)
+    for twin in (copy.deepcopy(scheduler), pickle.loads(pickle.dumps(scheduler))):
+        twin.optimizer.step()
+        twin.step()
+        assert (twin.last_epoch, scheduler.last_epoch) == (1, 0)
 
 
 def test_a_loop_that_only_draws_the_schedule_advances():

@@ -166,6 +166,10 @@ class ScheduleLR(LRScheduler):
             bound.load_state_dict(state_dict.get("reacting", {}).get(name, {}))
         self.set_step(int(state_dict["last_epoch"]))
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Hooks are of this optimizer in this process.
+        return {key: value for key, value in vars(self).items() if key != "_watch"}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A copy of the scheduler has a copy of the optimizer, whose hooks torch leaves behind.
         self.__dict__.update(state)
