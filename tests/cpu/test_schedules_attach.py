@@ -101,6 +101,18 @@ def test_first_steps_skipped_by_grad_scaler_do_not_advance(wipe):
     assert not parameter._post_accumulate_grad_hooks  # backward passes are watched up to the first step only
 
 
+def test_steps_taken_where_nobody_sees_them_advance():
+    optimizer = make()
+    parameter = optimizer.param_groups[0]["params"][0]
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10)
+    for expected in (1, 2, 3):
+        parameter.sum().backward()
+        parameter.data -= 0.1 * parameter.grad  # an engine with a step of its own
+        optimizer.zero_grad()
+        scheduler.step()
+        assert scheduler.last_epoch == expected
+
+
 def test_a_scheduler_that_waits_for_its_first_step_is_copied_and_pickled():
     optimizer = make()
     scheduler = linear(1, 0).attach(optimizer, total_steps=10)

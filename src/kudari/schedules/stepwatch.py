@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ class StepWatch:
 
     It uses the hooks that torch's optimizers offer, so nothing is replaced. A GradScaler skips in
     two ways: it does not call ``optimizer.step`` at all, or (fused optimizers) it sets ``found_inf`` and the
-    optimizer does nothing. Until a first step is seen, a hook on one parameter tells that there was a
-    backward pass: with the gradients wiped since, nothing else would tell a skipped step from no training.
+    optimizer does nothing. Until a first step is seen, a hook on one parameter looks whether its gradient has
+    overflowed: once gradients are wiped, nothing else would tell a skipped step from no training.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -25,7 +25,7 @@ class StepWatch:
         self._took_step = False
         self._captured = False
         self._found_inf: list[Tensor] = []
-        self._went_back = False
+        self._overflowed = False
         me = weakref.ref(self)
         optimizer.register_step_post_hook(_after_step(me))
         trained = (p for group in optimizer.param_groups for p in group["params"])
@@ -50,24 +50,22 @@ class StepWatch:
         else:
             self._took_step = True
 
-    def saw_backward(self) -> None:
-        """Called after a backward pass, until the first step."""
-        self._went_back = True
+    def saw_backward(self, gradient: Tensor) -> None:
+        """Called after a backward pass, until the first step, with the gradient of one parameter."""
+        self._overflowed |= not bool(torch.isfinite(_values(gradient)).all())
 
     def advanced(self) -> bool:
         """Whether to advance; forgets the steps seen so far."""
         took = self._took_step or any(not bool(flag.item()) for flag in self._found_inf)
-        went_back = self._went_back
-        self._took_step, self._found_inf, self._went_back = False, [], False
+        overflowed = self._overflowed
+        self._took_step, self._found_inf, self._overflowed = False, [], False
         if self._captured:
             return True
         if self._ever:
             return took
         # No step has ever been seen: a loop that only draws the schedule, or an engine that steps in its own
         # way, or a GradScaler that has skipped every step so far, which shows in the gradients.
-        if went_back and _gradients_wiped(self._optimizer):
-            return False
-        return not _gradients_overflow(self._optimizer)
+        return not (overflowed or _gradients_overflow(self._optimizer))
 
 
 def _after_step(watch: weakref.ref[StepWatch]) -> Callable[..., None]:
@@ -82,23 +80,16 @@ def _after_step(watch: weakref.ref[StepWatch]) -> Callable[..., None]:
 def _after_backward(watch: weakref.ref[StepWatch]) -> Callable[[Tensor], None]:
     def note(parameter: Tensor) -> None:
         found = watch()
-        if found is not None:
-            found.saw_backward()
+        if found is not None and parameter.grad is not None:
+            found.saw_backward(parameter.grad)
 
     return note
 
 
-def _gradients(optimizer: Optimizer) -> Iterator[Tensor]:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            grad = parameter.grad
-            if grad is not None:
-                yield grad.coalesce().values() if grad.is_sparse else grad
-
-
-def _gradients_wiped(optimizer: Optimizer) -> bool:
-    return not any(bool(grad.any()) for grad in _gradients(optimizer))
+def _values(gradient: Tensor) -> Tensor:
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
 def _gradients_overflow(optimizer: Optimizer) -> bool:
-    return not all(bool(torch.isfinite(grad).all()) for grad in _gradients(optimizer))
+    grads = (p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
+    return any(not bool(torch.isfinite(_values(grad)).all()) for grad in grads)
