@@ -119,3 +119,23 @@ def test_help_needs_no_torch():
             "assert 'torch' not in sys.modules and 'optuna' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_next_command_can_be_run(capsys):
+    assert main(["tune", "lr", "lr=3", "steps=130"]) == 0
+    after = capsys.readouterr().out.partition("Next:")[2].split()
+    assert [word.partition("=")[0] for word in after] == ["kudari", "train", "steps", "lr"]
+
+
+def test_where_nothing_is_suggested_the_default_is_said(capsys):
+    assert main(["tune", "lr", "steps=20"]) == 0
+    shown = capsys.readouterr().out
+    assert "No reliable suggestion" in shown and "The default for adamw stays: 0.0" in shown
+
+
+def test_every_mistake_shows_before_a_folder_is_made(fails):
+    assert "adamw is given twice" in fails("compare", "adamw,adamw")
+    assert "is 'abc'" in fails("tune", "search", "model.widths=[16],abc")
+    assert "must be" in fails("tune", "search", "optimizer.weight_decay=-1..1e-2")
+    assert "is searched twice" in fails("tune", "search", "lr=1,2", "lr=3,4")
+    assert not Path("runs").exists()

@@ -1,6 +1,7 @@
 """The torch LRScheduler made of a schedule."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -81,18 +82,44 @@ def test_a_step_skipped_by_grad_scaler_does_not_advance(fused, zero_grad_first):
     assert seen == [1, 1, 2, 2, 2, 3]
 
 
-def test_first_steps_skipped_by_grad_scaler_do_not_advance():
+@pytest.mark.parametrize("wipe", [None, {"set_to_none": True}, {"set_to_none": False}])
+def test_first_steps_skipped_by_grad_scaler_do_not_advance(wipe):
     optimizer = make()
     parameter = optimizer.param_groups[0]["params"][0]
     scheduler = linear(1, 0).attach(optimizer, total_steps=10)
     scaler = torch.amp.GradScaler("cpu")
-    for _ in range(3):
-        scaler.scale((parameter * float("inf")).sum()).backward()
+    for bad in (True, True, True, False):
+        assert scheduler.last_epoch == 0
+        scaler.scale((parameter * (float("inf") if bad else 1e-3)).sum()).backward()
         scaler.step(optimizer)
         scaler.update()
+        if wipe is not None:
+            optimizer.zero_grad(**wipe)
         scheduler.step()
         optimizer.zero_grad()
-    assert scheduler.last_epoch == 0
+    assert scheduler.last_epoch == 1
+    assert not parameter._post_accumulate_grad_hooks  # backward passes are watched up to the first step only
+
+
+def test_steps_taken_where_nobody_sees_them_advance():
+    optimizer = make()
+    parameter = optimizer.param_groups[0]["params"][0]
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10)
+    for expected in (1, 2, 3):
+        parameter.sum().backward()
+        parameter.data -= 0.1 * parameter.grad  # an engine with a step of its own
+        optimizer.zero_grad()
+        scheduler.step()
+        assert scheduler.last_epoch == expected
+
+
+def test_a_scheduler_that_waits_for_its_first_step_is_copied_and_pickled():
+    optimizer = make()
+    scheduler = linear(1, 0).attach(optimizer, total_steps=10)
+    for twin in (copy.deepcopy(scheduler), pickle.loads(pickle.dumps(scheduler))):
+        twin.optimizer.step()
+        twin.step()
+        assert (twin.last_epoch, scheduler.last_epoch) == (1, 0)
 
 
 def test_a_loop_that_only_draws_the_schedule_advances():
@@ -251,6 +278,29 @@ def test_a_kudari_schedule_goes_on_from_the_state_of_a_torch_scheduler():
     ours = cosine(length=20).attach(again, total_steps=20)
     ours.load_state_dict(theirs.state_dict())
     assert ours.get_last_lr() == [pytest.approx(theirs.get_last_lr()[0])]
+
+
+@pytest.mark.parametrize("metric", [0.37, 1.0, True, "1"])
+def test_a_metric_in_the_place_of_a_step_is_refused(metric):
+    optimizer = make()
+    scheduler = (linear(1, 0) * plateau()).attach(optimizer, total_steps=10)
+    run(optimizer, scheduler, 3)
+    with pytest.raises(ArgumentError, match=r"a metric for a plateau goes to report\(metric\)"):
+        scheduler.step(metric)
+    assert scheduler.last_epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"also": {"weight_decay": 0.1}}, "'weight_decay' is given 0.1, which is no schedule.*linear"),
+        ({"also": ["weight_decay"]}, "is no dictionary.*also="),
+        ({"groups": {0: "cosine"}}, "0 is given 'cosine', which is no schedule.*groups="),
+    ],
+)
+def test_a_value_in_the_place_of_a_schedule_is_refused(kwargs, words):
+    with pytest.raises(ArgumentError, match=words):
+        constant().attach(make(), total_steps=10, **kwargs)
 
 
 def test_what_is_no_optimizer_is_refused():

@@ -29,18 +29,25 @@ SHORTEST = {"steps": 130, "batch_size": 16}  # little is found in so few, by the
 
 
 class Counting(nn.Module):
-    """Writes all a module can write while it runs: a counter, and a buffer replaced by a new tensor."""
+    """Writes all a module can write while it runs: counters, buffers, attributes old and new."""
 
     def __init__(self, inner):
         super().__init__()
         self.inner, self.calls = inner, 0
         self.register_buffer("seen", torch.zeros(1))
         self.register_buffer("hidden", torch.zeros(2), persistent=False)
+        self.average, self.replaced, self.lengths = torch.zeros(2), torch.zeros(2), []
+        self.cache = {"last": torch.zeros(2)}
 
     def forward(self, x):
         self.calls += 1
         self.seen = self.seen + len(x)
         self.hidden += 1
+        self.average += 1
+        self.replaced = self.replaced + 1
+        self.lengths.append(len(x))
+        self.cache["last"] += 1
+        self.cache["input"] = self.late = x
         random.random()
         np.random.rand()
         return self.inner(x)
@@ -54,9 +61,12 @@ def bits(model, optimizer=None):
     modes = [m.training for m in model.modules()]
     wanted = [p.requires_grad for p in model.parameters()]
     pointers = [t.data_ptr() for t in tensors]
+    own = [
+        copy.deepcopy({k: v for k, v in vars(m).items() if not k.startswith("_")}) for m in model.modules()
+    ]
     rng = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())
     state = copy.deepcopy(optimizer.state_dict()) if optimizer is not None else None
-    return found, grads, modes, wanted, pointers, rng, state
+    return found, grads, modes, wanted, pointers, own, rng, state
 
 
 def same(a, b):
@@ -101,6 +111,7 @@ def test_everything_is_as_before_to_the_byte(cls, values):
     model = Counting(network(dropout=0.1))
     optimizer = used(cls, model, **values)
     model.inner[0].eval()
+    del model.late
     before, calls = bits(model, optimizer), model.calls
     found = tune.lr(model, "cross_entropy", points(200), optimizer, **SHORTEST)
     assert found.lr > 0
@@ -141,6 +152,13 @@ def test_a_loader_begins_where_it_would_have_begun():
     tune.lr(network(), "cross_entropy", ours, "adamw", steps=130)
     for (a, _), (b, _) in zip(ours, theirs, strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_model_whose_weights_have_no_size_yet_is_refused_and_stays_lazy():
+    model = nn.Sequential(nn.LazyLinear(4))
+    with pytest.raises(ArgumentError, match=r"0\.weight has no size yet.*model\(x\)"):
+        tune.lr(model, "cross_entropy", points(200), **SHORTEST)
+    assert type(model[0]) is nn.LazyLinear
 
 
 def test_what_the_block_moves_to_another_tensor_comes_back():

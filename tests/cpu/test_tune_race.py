@@ -161,3 +161,39 @@ def test_a_loader_has_its_own_batches():
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*points()), 16)
     with pytest.raises(ArgumentError, match="batches of its own"):
         batch(network(), "cross_entropy", loader)
+
+
+def test_a_memory_that_holds_no_batch_at_all_is_said():
+    with pytest.raises(
+        ArgumentError, match=r"smallest batch, of 2, .* needs 0\.0\d+ MiB of 9.5e-05 MiB allowed"
+    ):
+        batch(network(), "cross_entropy", points(50), steps=1, memory_bytes=100)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 3}, "tune.batch: 'batch_size' cannot be set: it is tried"),
+        ({"epochs": 3}, "tune.batch: 'epochs' cannot be set"),
+        ({"acumulate": 3}, "tune.batch: 'acumulate' is not an argument. Did you mean 'accumulate'"),
+        ({"most": 0}, "most=0 is below 1"),
+        ({"memory_bytes": -1}, "memory_bytes=-1 is below 1"),
+    ],
+)
+def test_what_a_search_for_a_batch_cannot_take_is_named(options, words):
+    with pytest.raises(ArgumentError, match=words):
+        batch(network(), "cross_entropy", points(50), steps=1, **options)
+
+
+def test_what_a_race_cannot_take_is_named(tmp_path):
+    for options, words in (
+        ({"stepz": 3}, "tune.compare: 'stepz' is not an argument. Did you mean 'steps'"),
+        ({"lr": 0.1}, "tune.compare: 'lr' cannot be set"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            race(tmp_path, **options)
+    with pytest.raises(ArgumentError, match=r"model is a Sequential, not a function of the seed"):
+        tune.compare(["adamw", "lion"], network(), "cross_entropy", points(200), points(60), folder=tmp_path)
+    with pytest.raises(ArgumentError, match="lion is given twice"):
+        race(tmp_path, names="lion, lion")
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kudari.compile.notation import cos, log
-from kudari.schedules import Schedule, attach, bound, constant, cosine, curve, wsd
+from kudari.errors import ArgumentError
+from kudari.schedules import Schedule, attach, bound, constant, cosine, curve, function, parse, wsd
 from kudari.schedules.curve import length, number
 from kudari.testing.schedule_exam import ScheduleExamError, check_schedule
 
@@ -149,3 +150,18 @@ def test_a_scheduler_that_does_not_restore_the_rate_is_found(monkeypatch):
 def test_the_fault_names_the_first_counterexample():
     with pytest.raises(ScheduleExamError, match=r"finite: factor\(6, total_steps=10\)"):
         check_schedule(negative(), totals=(10,))
+
+
+def test_a_schedule_that_raises_fails_and_says_with_what():
+    with pytest.raises(ScheduleExamError) as caught:
+        check_schedule(function(lambda step: 1 / step))
+    failed = {claim.name: claim.detail for claim in caught.value.claims if not claim.passed}
+    assert failed["finite"] == "ZeroDivisionError: division by zero"
+
+
+def test_what_is_no_schedule_and_no_run_at_all_are_refused():
+    assert check_schedule("cosine") == check_schedule(parse("cosine"))
+    with pytest.raises(ArgumentError, match="is not a schedule"):
+        check_schedule(None)
+    with pytest.raises(ArgumentError, match="no length of a run"):
+        check_schedule("cosine", totals=())

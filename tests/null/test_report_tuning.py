@@ -37,6 +37,17 @@ def test_contenders_are_ranked_by_their_mean_and_those_without_a_finish_come_las
     assert (bad.finished, bad.diverged) == (0, 1)
 
 
+def test_a_lucky_seed_does_not_win_over_contenders_that_finished_all_of_theirs(race):
+    """What was stopped among the worst, or diverged, has no mean to compare."""
+    from dataclasses import replace
+
+    for end in ("stopped", "diverged"):
+        lucky = (entry("sgd", 0, 0.99), entry("sgd", 1, 0.0, end))
+        others = tuple(e for e in race.entries if e.optimizer != "sgd")
+        found = replace(race, entries=(*others, *lucky)).standings()
+        assert [s.optimizer for s in found] == ["lion", "adamw", "sgd", "bad<b>"]
+
+
 def test_the_page_of_a_race_says_everything_and_asks_for_nothing(race, tmp_path):
     page = write_race(race, tmp_path, "kudari compare adamw,lion").read_text()
     for words in (

@@ -167,6 +167,21 @@ def test_contradictory_lengths_are_refused_with_the_arithmetic(text, run, words)
 
 
 @pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        ({"total_steps": "1000"}, "total_steps='1000' is not a whole number"),
+        ({"total_steps": math.nan}, "total_steps=nan is not a whole number"),
+        ({"total_steps": math.inf}, "total_steps=inf is not a whole number"),
+        ({"epochs": "3", "steps_per_epoch": 10}, "epochs='3' is not a number above 0"),
+        ({"epochs": 0.01, "steps_per_epoch": 10}, "epochs=0.01 x steps_per_epoch=10 is less than a step"),
+    ],
+)
+def test_a_size_that_is_no_size_is_refused(run, words):
+    with pytest.raises(ArgumentError, match=words):
+        cosine().bind(**run)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("cosin", ["Did you mean 'cosine'?"]),

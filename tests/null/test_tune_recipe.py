@@ -185,6 +185,12 @@ def test_a_model_is_known_by_its_layers(layers, kind):
         ({"task": "classification", "epochs": -1}, "epochs is -1"),
         ({"task": "classification", "samples": None}, "neither data nor samples"),
         ({"task": "classification", "parameters": None}, "neither model nor parameters"),
+        ({"task": "classification", "samples": 0}, "samples is 0"),
+        ({"task": "classification", "samples": "many"}, "samples is 'many'"),
+        ({"task": "classification", "batch_size": 0}, "batch_size is 0"),
+        ({"task": "classification", "accumulate": 0.5}, "accumulate is 0.5"),
+        ({"task": "classification", "model": "resnet"}, "model is a str.*parameters="),
+        ({"task": "classification", "hardware": "cpu"}, r"hardware='cpu' is no machine.*Hardware\("),
     ],
 )
 def test_mistakes_are_named(facts, words):

@@ -96,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _asked(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Optimizers and the rest of the words."""
+    from kudari.tune.race import check_names
+
     if args.seeds < 1:
         raise ArgumentError(f"--seeds {args.seeds} is below 1.", fix="Give 1 or more.")
     if not args.words:
@@ -108,6 +110,7 @@ def _asked(args: argparse.Namespace) -> tuple[list[str], list[str]]:
         raise ArgumentError(
             f"{listed!r} is one optimizer.", fix="Name two or more: kudari compare adamw,lion"
         )
+    check_names(names)
     taken = [
         w
         for w in words

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import sys
 from pathlib import Path
+
+from kudari.errors import ArgumentError
 
 HELP = "List the learning-rate schedules, or draw one."
 
@@ -55,7 +58,7 @@ def _source(paragraphs: list[str]) -> str:
     for paragraph in paragraphs:
         text = " ".join(paragraph.split())
         if text.startswith("Source: "):
-            return text.removeprefix("Source: ")
+            return text.removeprefix("Source: ").replace("``", "")
     return ""
 
 
@@ -67,6 +70,8 @@ def _show(args: argparse.Namespace) -> int:
     from kudari.schedules.schedule import Window
 
     schedule = parse(args.text)
+    if not 0 < args.lr < math.inf:
+        raise ArgumentError(f"--lr {args.lr:g} is not above 0.", fix="Give the peak, such as --lr 3e-4.")
     known = args.steps is not None or (args.epochs is not None and args.steps_per_epoch is not None)
     bound = schedule.bind(
         args.steps if known else 1000,

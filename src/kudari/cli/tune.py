@@ -110,7 +110,10 @@ def _lr(args: argparse.Namespace) -> int:
     printer.say(f"It cost {found.spent / found.steps:.0%} of a training run.")
     printer.say(f"Report: {page}")
     if found.reliable:
-        printer.say("Next:   " + again_command("train", [*args.words, f"lr={found.lr:.2g}"]))
+        others = [word for word in args.words if word.partition("=")[0] not in ("lr", "optimizer.lr")]
+        printer.say("Next:   " + again_command("train", [*others, f"lr={found.lr:.2g}"]))
+    else:
+        printer.say(f"The default for {name} stays: {found.default:.2g}.")
     if args.json:
         print(json.dumps({
             "lr": found.lr, "low": found.low, "high": found.high, "confidence": found.confidence,
@@ -154,9 +157,10 @@ def _batch(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace) -> int:
+    from kudari.cli._config.load import load
     from kudari.report import write_search
     from kudari.tune.search import run_search
-    from kudari.tune.space import is_space, read_space
+    from kudari.tune.space import ends, is_space, read_space
     from kudari.tune.studies import need_optuna
 
     need_optuna("kudari tune search")
@@ -165,9 +169,12 @@ def _search(args: argparse.Namespace) -> int:
     printer = Printer(args)
     resumed = None if args.resume is None else _resumed(args)
     words = args.words if resumed is None else resumed[1]
-    space = dict(read_space(word) for word in words if is_space(word))
+    pairs = [read_space(word) for word in words if is_space(word)]
+    space = dict(pairs)
     if not space:
         raise ArgumentError("There is nothing to search.", fix="Name settings such as lr=1e-4..1e-2.")
+    if len(space) < len(pairs):
+        raise ArgumentError("A setting is searched twice.", fix="Name each once, with all its values.")
     opener = Opener([word for word in words if not is_space(word)])
 
     @contextmanager
@@ -175,8 +182,13 @@ def _search(args: argparse.Namespace) -> int:
         with opener.open(*(f"{k}={v}" for k, v in values.items())) as trials:
             yield trials
 
-    with opened({key: _first(choices) for key, choices in space.items()}):
-        pass  # every mistake in the configuration shows before a folder is made
+    # Every mistake shows before a folder is made, and not after the attempts before the one it is in.
+    first = {key: ends(choices)[0] for key, choices in space.items()}
+    with opened(first):
+        pass
+    for key, choices in space.items():
+        for value in ends(choices)[1:]:
+            load([*opener.words, *(f"{k}={v}" for k, v in (first | {key: value}).items())])
     bundle = opener.prepare().bundle
     folder = resumed[0] if resumed is not None else new_folder(args, f"{bundle.name}-search")
     if resumed is None:
@@ -204,12 +216,6 @@ def _search(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_summary(found, page)))
     return 0 if best is not None else 1
-
-
-def _first(choices: Any) -> str:
-    from kudari.tune.search import first_value
-
-    return first_value(choices)
 
 
 def _resumed(args: argparse.Namespace) -> tuple[Path, list[str]]:

@@ -6,6 +6,7 @@ import re
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -23,6 +24,10 @@ from kudari.schedules.stepwatch import StepWatch
 Group = dict[str, Any]
 _ONE = constant()
 _KEY = re.compile(r"(\w+)(?:\[(\d+)\])?")
+_FORMS = {
+    "also": "Write also={'weight_decay': linear(0, 1)}.",
+    "groups": "Write groups={'head': constant(0.1)}.",
+}
 
 
 @dataclass(frozen=True)
@@ -102,12 +107,12 @@ class ScheduleLR(LRScheduler):
         if run.total_steps is not None:
             self.total_steps = run.total_steps
         self._bound: dict[Target, Bound] = {Target.read("lr"): schedule.bind_run(run)}
-        for name, other in (also or {}).items():
+        for name, other in _schedules("also", also).items():
             target = Target.read(name)
             if target in self._bound:
                 raise ArgumentError(f"{name} is scheduled twice.")
             self._bound[target] = other.bind_run(run)
-        self._group_bound = {key: factor.bind_run(run) for key, factor in (groups or {}).items()}
+        self._group_bound = {k: factor.bind_run(run) for k, factor in _schedules("groups", groups).items()}
         self._independent_decay = independent_decay
         if independent_decay:
             self._bound.setdefault(Target.read("weight_decay"), _ONE.bind_run(run))
@@ -123,9 +128,12 @@ class ScheduleLR(LRScheduler):
         """Go on to the next optimizer step; with ``epoch``, to that step.
 
         Call it after ``optimizer.step()``. If that step was skipped, nothing changes.
+
+        Raises:
+            ArgumentError: ``epoch`` is no whole number, such as the metric that torch's plateau takes here.
         """
         if epoch is not None:
-            self.set_step(int(epoch))
+            self.set_step(_whole(epoch))
         elif self._watch.advanced():
             self.set_step(self.last_epoch + 1)
 
@@ -157,6 +165,10 @@ class ScheduleLR(LRScheduler):
         for name, bound in self._reacting():
             bound.load_state_dict(state_dict.get("reacting", {}).get(name, {}))
         self.set_step(int(state_dict["last_epoch"]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Hooks are of this optimizer in this process.
+        return {key: value for key, value in vars(self).items() if key != "_watch"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A copy of the scheduler has a copy of the optimizer, whose hooks torch leaves behind.
@@ -252,6 +264,31 @@ class ScheduleLR(LRScheduler):
                     f"There is no parameter group {key!r}.{did_you_mean(str(key), named)}",
                     fix=f"There are {len(groups)} groups; names: {', '.join(named) or 'none'}.",
                 )
+
+
+def _whole(step: object) -> int:
+    if isinstance(step, bool) or not isinstance(step, Integral):
+        raise ArgumentError(
+            f"step({step!r}): that is no optimizer step to go to, a whole number of 0 or more.",
+            fix="Call step() after optimizer.step(); a metric for a plateau goes to report(metric).",
+        )
+    return int(step)
+
+
+def _schedules(name: str, given: Mapping[Any, Schedule] | None) -> Mapping[Any, Schedule]:
+    """Refuse what is no table of schedules, such as the value a hyper-parameter should have."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ArgumentError(f"{name}={given!r} is no dictionary.", fix=_FORMS[name])
+    for key, value in given.items():
+        if not isinstance(value, Schedule):
+            raise ArgumentError(
+                f"{name}: {key!r} is given {value!r}, which is no schedule.",
+                why="A schedule's factor multiplies the value that the group has.",
+                fix=_FORMS[name],
+            )
+    return given
 
 
 def _check_element(target: Target, value: Any) -> None:

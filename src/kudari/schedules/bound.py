@@ -113,11 +113,22 @@ class Bound:
         for step in asked:
             if function.cumulative:
                 while len(products) <= step:
-                    products.append(products[-1] * float(function.call(len(products))))
+                    products.append(products[-1] * _asked(function, len(products)))
                 asked[step] = products[step]
             else:
-                asked[step] = float(function.call(step))
+                asked[step] = _asked(function, step)
         return np.array([asked[step] for step in steps])
+
+
+def _asked(function: Function, step: int) -> float:
+    value: Any = function.call(step)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            f"{function}: at step {step} the function returned {value!r}, which is no number.",
+            fix="Return the factor at that step, such as 0.5.",
+        ) from None
 
 
 def evaluate_many(expr: Expr, values: dict[str, Array | float]) -> Array:

@@ -15,7 +15,7 @@ from kudari.schedules.length import LengthLike, RunSize
 from kudari.schedules.schedule import Schedule, Window
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Freeze(Schedule):
     """A schedule whose time stops at a step."""
 
@@ -39,7 +39,13 @@ class Freeze(Schedule):
             window, steps=self.total_steps, run=replace(window.run, total_steps=self.total_steps)
         )
         last = self.step if window.steps is None else min(self.step, window.steps)
-        return self.child.expression(minimum(t, last), planned)
+        try:
+            return self.child.expression(minimum(t, last), planned)
+        except ArgumentError as error:
+            if self.total_steps is not None:
+                raise
+            why = f"{self.child} was planned for another run, and how long that was to be is not known."
+            raise ArgumentError(f"{self}: {error.what}", why, error.fix) from None
 
     def __str__(self) -> str:
         planned = "" if self.total_steps is None else f", total_steps={self.total_steps}"

@@ -215,7 +215,7 @@ def _check_length(spec: Span, name: str, value: object) -> Length | tuple[Length
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Piece(Schedule):
     """A curve with its parameters: the leaf of every schedule."""
 

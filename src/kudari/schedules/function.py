@@ -13,7 +13,7 @@ from kudari.schedules.length import Length, LengthLike, RunSize
 from kudari.schedules.schedule import Schedule, Window
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Function(Schedule):
     """A Python function of the local step; made by :func:`function`."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Real
 from typing import TypeAlias
 
 from kudari.errors import ArgumentError, did_you_mean
@@ -127,10 +129,10 @@ class RunSize:
             "tokens_per_step": tokens_per_step,
         }
         for name, value in given.items():
-            if value is not None and (isinstance(value, bool) or value != int(value) or value < 1):
+            if value is not None and not (is_number(value) and value >= 1 and value == int(value)):
                 raise ArgumentError(f"{name}={value!r} is not a whole number of 1 or more.")
-        if epochs is not None and not epochs > 0:
-            raise ArgumentError(f"epochs={epochs!r} is not above 0.")
+        if epochs is not None and not (is_number(epochs) and epochs > 0):
+            raise ArgumentError(f"epochs={epochs!r} is not a number above 0.")
         per_epoch = None if steps_per_epoch is None else Fraction(steps_per_epoch)
         if epochs is not None and per_epoch is not None:
             product = round(Fraction(str(epochs)) * per_epoch)
@@ -139,6 +141,11 @@ class RunSize:
                     f"epochs={epochs} x steps_per_epoch={steps_per_epoch} = {product} steps, "
                     f"but total_steps={total_steps}.",
                     fix="Pass two of the three.",
+                )
+            if product < 1:
+                raise ArgumentError(
+                    f"epochs={epochs} x steps_per_epoch={steps_per_epoch} is less than a step.",
+                    fix="Train for longer, or pass total_steps=.",
                 )
             total_steps = product
         elif epochs is not None and total_steps is not None:
@@ -166,6 +173,11 @@ class RunSize:
         if length.unit == "tokens":
             return length.amount / _needed(self.tokens_per_step, length, "tokens_per_step")
         return length.amount
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite real number; True and False are none."""
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 def _needed(value: int | Fraction | None, length: Length, name: str) -> Fraction:

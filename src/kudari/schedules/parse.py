@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 
 from kudari.errors import ArgumentError, KudariError, did_you_mean
@@ -73,8 +74,11 @@ def parse(text: str | Schedule, extra: Mapping[str, Maker] | None = None) -> Sch
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, KudariError):
             raise
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        unquoted = re.search(r"(?<!['\"\w.])[0-9.]+\s*%", text)
+        quotes = f" {unquoted[0]!r} needs quotes." if unquoted else ""
         raise ArgumentError(
-            f"{text!r} is not a schedule: {error}.",
+            f"{text!r} is not a schedule: {reason or 'it is empty'}.{quotes}",
             fix="Write a name, or calls joined by >> and *: warmup('2%') >> cosine(floor=0.1).",
         ) from None
     if isinstance(found, (int, float)) and not isinstance(found, bool):

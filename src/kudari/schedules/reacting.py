@@ -15,7 +15,7 @@ from kudari.schedules.schedule import Schedule, Window
 INPUT = "plateau"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plateau(Schedule):
     """The settings of a plateau; made by :func:`kudari.schedules.plateau`."""
 

@@ -219,6 +219,9 @@ class Schedule:
             independent_decay=independent_decay,
         )
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __rshift__(self, other: Schedule) -> Schedule:
         if not isinstance(other, Schedule):
             return NotImplemented
@@ -272,7 +275,7 @@ def _flat(kind: type[Sequence] | type[Product], schedule: Schedule) -> tuple[Sch
     return schedule.children if isinstance(schedule, kind) else (schedule,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sequence(Schedule):
     """One schedule after another, each with its own time from 0; made by ``a >> b``.
 
@@ -358,7 +361,7 @@ def _since(t: Expr, start: int) -> Expr:
     return t - start if start else t
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Product(Schedule):
     """Several schedules at once, multiplied; made by ``a * b``. The shorter ones hold their last value."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from kudari.compile.expression import evaluate
 from kudari.compile.javascript import javascript
 from kudari.compile.latex import latex
-from kudari.errors import KudariError
+from kudari.errors import ArgumentError, KudariError
 from kudari.schedules.bound import Bound
 from kudari.schedules.curve import Piece
 from kudari.schedules.curves.constant import constant
@@ -36,7 +36,7 @@ class ScheduleExamError(AssertionError):
 
 
 def check_schedule(
-    schedule: Schedule,
+    schedule: Schedule | str,
     *,
     totals: Iterable[int] = TOTALS,
     reference: Reference | None = None,
@@ -45,7 +45,7 @@ def check_schedule(
     """Sit the exam.
 
     Args:
-        schedule: any schedule, of ours or made with :func:`kudari.schedules.curve`.
+        schedule: any schedule, of ours or made with :func:`kudari.schedules.curve`; a text is read.
         totals: lengths of runs to try; choose longer ones for a schedule with lengths in steps.
         reference: the formula written a second time, ``reference(step, total_steps) -> factor``.
         ends_at: the factor that must be reached at the end of the run.
@@ -65,7 +65,9 @@ def check_schedule(
         >>> all(claim.passed for claim in claims)
         True
     """
-    totals = tuple(totals)
+    schedule, totals = parse(schedule), tuple(totals)
+    if not totals:
+        raise ArgumentError("There is no length of a run to try.", fix="Pass totals=(10, 1000).")
     checks: list[tuple[str, Callable[[], Iterator[str]]]] = [
         ("finite", lambda: _finite(schedule, totals)),
         ("pure", lambda: _pure(schedule, totals)),
@@ -91,6 +93,8 @@ def _ask(name: str, check: Callable[[], Iterator[str]]) -> Claim:
         detail = next(check(), "")
     except KudariError as error:
         detail = str(error)
+    except Exception as error:  # of a schedule's own code: it fails, whatever it raises
+        detail = f"{type(error).__name__}: {error}"
     return Claim(name, not detail, detail)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from kudari.errors import ArgumentError
 from kudari.train.options import Options
-from kudari.tune.trial import open_trials
+from kudari.tune.trial import open_trials, shaped
 
 SHARE = 0.5
 """Share of the available memory that a batch may be expected to fill on the CPU."""
@@ -90,9 +90,16 @@ def batch(
         >>> found.fastest, found.largest  # doctest: +SKIP
         (256, 1347)
     """
-    if steps < 1:
-        raise ArgumentError(f"steps={steps} is below 1.", fix="Pass 5.")
+    for name, value, good in (
+        ("steps", steps, 5),
+        ("most", most, 256),
+        ("memory_bytes", memory_bytes, 2**32),
+    ):
+        if value is not None and value < 1:
+            raise ArgumentError(f"{name}={value} is below 1.", fix=f"Pass {name}={good}.")
     samples = _samples(data)
+    if samples == 0:
+        raise ArgumentError("data has no samples.", fix="Pass at least one.")
     allowed = memory_bytes if memory_bytes is not None else int(SHARE * available_bytes())
     end = min(samples, most) if most else samples
     tried: list[Tried] = []
@@ -102,30 +109,46 @@ def batch(
     size = min(2 if normed else 1, end)
     while True:
         if tried and _foreseen(tried, size) > allowed:
-            limit = f"memory: {size:,} samples would need about {_foreseen(tried, size) / 2**20:,.0f} MiB"
+            limit = f"memory: {size:,} samples would need about {_mib(_foreseen(tried, size))}"
             break
         try:
-            shaped = Options(loss=loss, optimizer=optimizer, batch_size=size, steps=steps + 1, **options)
-            tried.append(_try(model, data, shaped, steps))
+            run = shaped(
+                "tune.batch", options, loss=loss, optimizer=optimizer, batch_size=size, steps=steps + 1,
+                epochs=None,
+            )  # fmt: skip
+            tried.append(_try(model, data, run, steps))
         except (torch.OutOfMemoryError, MemoryError) as error:
             limit = f"memory: {size:,} samples do not fit"
             if not tried:
-                raise ArgumentError(
-                    "Not even one sample fits into memory.", fix="Make the model smaller."
-                ) from error
+                raise _nothing_fits(size) from error
             break
         finally:
             _give_back()
         if tried[-1].kept_bytes > allowed:
-            limit = f"memory: {size:,} samples need about {tried[-1].kept_bytes / 2**20:,.0f} MiB"
+            if len(tried) == 1:
+                raise _nothing_fits(
+                    size, f" It needs {_mib(tried[0].kept_bytes)} of {_mib(allowed)} allowed."
+                )
+            limit = f"memory: {size:,} samples need about {_mib(tried[-1].kept_bytes)}"
             break
         if size >= end:
             break
         size = min(size * 2, end)
-    fits = [t for t in tried if t.kept_bytes <= allowed] or tried[:1]
+    fits = [t for t in tried if t.kept_bytes <= allowed]
     best = max(t.samples_per_second for t in fits)
     fastest = next(t for t in fits if t.samples_per_second * GAIN >= best)
     return BatchSizes(fastest.batch_size, fits[-1].batch_size, limit, tuple(tried))
+
+
+def _nothing_fits(size: int, more: str = "") -> ArgumentError:
+    return ArgumentError(
+        f"Not even the smallest batch, of {size}, fits into memory.{more}", fix="Make the model smaller."
+    )
+
+
+def _mib(size: float) -> str:
+    mib = size / 2**20
+    return f"{mib:,.1f} MiB" if mib >= 1 else f"{mib:.2g} MiB"
 
 
 def _samples(data: Any) -> int:

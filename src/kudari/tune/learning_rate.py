@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,11 +9,10 @@ from typing import Any, Literal
 from torch import nn
 
 from kudari.errors import ArgumentError
-from kudari.train.options import Options
 from kudari.tune.range_test import RangeTest, range_test
 from kudari.tune.short_runs import Probe, ShortRuns, short_runs, vertex
 from kudari.tune.step_shape import step_of
-from kudari.tune.trial import Trials, open_trials
+from kudari.tune.trial import Trials, open_trials, shaped
 
 Confidence = Literal["high", "medium", "low", "none"]
 
@@ -114,19 +112,10 @@ def lr(
         >>> found.lr, found.confidence  # doctest: +SKIP
         (0.0004, 'high')
     """
-    known = {f.name for f in dataclasses.fields(Options)}
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        from kudari.errors import did_you_mean
-
-        raise ArgumentError(
-            f"tune.lr: {unknown[0]!r} is not an argument.{did_you_mean(unknown[0], known)}",
-            fix="It takes those of kudari.fit that shape a run, such as epochs, steps, batch_size, schedule.",
-        )
-    if not 0 < budget <= 10:
-        raise ArgumentError(f"budget={budget} is outside (0, 10].", fix="Pass 0.5 for half a training run.")
-    shaped = Options(loss=loss, optimizer=optimizer, **options)
-    with open_trials(model, data, None, shaped) as trials:
+    if not isinstance(budget, (int, float)) or not 0 < budget <= 10:
+        raise ArgumentError(f"budget={budget!r} is outside (0, 10].", fix="Pass 0.5 for half a training run.")
+    run = shaped("tune.lr", options, loss=loss, optimizer=optimizer)
+    with open_trials(model, data, None, run) as trials:
         return find_lr(trials, budget)
 
 

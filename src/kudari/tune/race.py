@@ -14,12 +14,11 @@ from torch import nn
 
 from kudari import optim
 from kudari.errors import ArgumentError
-from kudari.train.options import Options
 from kudari.train.state import best_by
 from kudari.tune.learning_rate import find_lr
 from kudari.tune.results import Better, Entry, Race, Tuned
 from kudari.tune.studies import close_study, need_optuna, open_study
-from kudari.tune.trial import Trials, open_trials
+from kudari.tune.trial import Trials, open_trials, shaped
 
 Say = Callable[[str], None]
 Opener = Callable[[str, int], AbstractContextManager[Trials]]
@@ -75,11 +74,17 @@ def compare(
         'adamw'
     """
     chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if isinstance(model, nn.Module) or not callable(model):
+        raise ArgumentError(
+            f"model is a {type(model).__name__}, not a function of the seed.",
+            why="Every run begins with an untrained model; the same seed, the same weights.",
+            fix="Pass a function: lambda seed: make_model(seed).",
+        )
 
     @contextmanager
     def opener(name: str, seed: int) -> Iterator[Trials]:
-        shaped = Options(loss=loss, optimizer=name, seed=seed, **options)
-        with open_trials(model(seed), train, valid, shaped) as trials:
+        run = shaped("tune.compare", options, loss=loss, optimizer=name, seed=seed, lr=None)
+        with open_trials(model(seed), train, valid, run) as trials:
             yield trials
 
     return run_race(optimizers, opener, chosen, Path(folder), title=title, say=say)
@@ -127,7 +132,9 @@ def check_names(optimizers: Sequence[str]) -> list[str]:
     Raises:
         ArgumentError: fewer than two, one twice, or an unknown one.
     """
-    names = [optim.get(name).__name__.lower() for name in optimizers]
+    if isinstance(optimizers, str):
+        optimizers = optimizers.split(",")
+    names = [optim.get(name.strip()).__name__.lower() for name in optimizers]
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice is not None:
         raise ArgumentError(f"{twice} is given twice.", fix="Name each optimizer once.")

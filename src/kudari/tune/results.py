@@ -87,10 +87,17 @@ class Race:
     said: tuple[str, ...] = ()
 
     def standings(self) -> tuple[Standing, ...]:
-        """Contenders, the best mean first; those that never finished last."""
+        """Contenders, the best mean first; then those that lost a run on the way, last those that lost all.
+
+        A mean over the seeds that were not stopped is one over the lucky ones.
+        """
         found = [self._standing(t) for t in self.tuned]
         sign = -1 if self.better == "higher" else 1
-        return tuple(sorted(found, key=lambda s: (not s.finished, sign * s.mean.get(self.metric, math.inf))))
+
+        def place(s: Standing) -> tuple[bool, bool, float]:
+            return not s.finished, s.stopped + s.diverged > 0, sign * s.mean.get(self.metric, math.inf)
+
+        return tuple(sorted(found, key=place))
 
     def _standing(self, tuned: Tuned) -> Standing:
         mine = [e for e in self.entries if e.optimizer == tuned.optimizer]

@@ -12,7 +12,7 @@ from typing import Any
 from kudari.errors import ArgumentError
 from kudari.train.state import best_by
 from kudari.tune.results import Attempt, Better, Search, Status
-from kudari.tune.space import Choices, OneOf, suggest
+from kudari.tune.space import Choices, ends, suggest
 from kudari.tune.studies import close_study, need_optuna, open_study
 from kudari.tune.trial import Trials
 
@@ -58,7 +58,7 @@ def run_search(
 
     if attempts < 1:
         raise ArgumentError(f"attempts={attempts} is below 1.", fix="Pass 20.")
-    with opener({k: first_value(c) for k, c in space.items()}) as trials:
+    with opener({k: ends(c)[0] for k, c in space.items()}) as trials:
         if trials.valid is None:
             raise ArgumentError(
                 "There is no validation set.", fix="Pass valid=(X, y): it decides the search."
@@ -80,13 +80,6 @@ def run_search(
         return Search(title, metric, better, tuple(_attempts(study)), _importance(study), said)
     finally:
         close_study(study)
-
-
-def first_value(choices: Choices) -> str:
-    """The first or lowest of the choices, as it would be written in a configuration."""
-    if isinstance(choices, OneOf):
-        return choices.values[0]
-    return str(int(choices.low)) if choices.whole else f"{choices.low:.6g}"
 
 
 def _same_search(study: Any, space: Mapping[str, Choices], metric: str) -> None:

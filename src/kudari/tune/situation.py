@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 from kudari.errors import ArgumentError, did_you_mean
@@ -103,11 +104,21 @@ def look(task: str, model: Any, data: Any, hardware: Hardware | None, given: dic
     """
     known = {k: v for k, v in given.items() if v is not None}
     if model is not None:
+        if not hasattr(model, "parameters"):
+            raise ArgumentError(
+                f"recipe: model is a {type(model).__name__}.",
+                fix="Pass a module, or parameters= as a number.",
+            )
         known.setdefault("parameters", sum(p.numel() for p in model.parameters() if p.requires_grad))
         known.setdefault("kind", kind_of(type(m).__name__ for m in model.modules()))
     if data is not None:
         known.setdefault("samples", _count(data))
     if hardware is not None:
+        if not isinstance(hardware, Hardware):
+            raise ArgumentError(
+                f"recipe: hardware={hardware!r} is no machine.",
+                fix="Pass kudari.tune.Hardware(memory_gib=8), or Hardware.here().",
+            )
         known.setdefault("memory_gib", hardware.memory_gib)
     if "kind" not in known and known.get("picture_side") is not None:
         known["kind"] = "cnn"
@@ -139,9 +150,11 @@ def _check_numbers(known: dict[str, Any]) -> None:
         raise ArgumentError(
             f"recipe: momentum is {momentum}.", fix="Take a number of 0 or more and below 1, such as 0.9."
         )
-    for name in ("epochs", "steps"):
-        if known.get(name, 1) < 1:
-            raise ArgumentError(f"recipe: {name} is {known[name]}.", fix="Take a whole number of 1 or more.")
+    least = {"samples": 1, "parameters": 0, "batch_size": 1, "accumulate": 1, "epochs": 1, "steps": 1}
+    for name, low in least.items():
+        value = known.get(name, low)
+        if not isinstance(value, Integral) or value < low:
+            raise ArgumentError(f"recipe: {name} is {value!r}.", fix=f"Take a whole number of {low} or more.")
 
 
 def kind_of(layers: Iterable[str]) -> Kind:

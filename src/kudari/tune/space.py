@@ -72,6 +72,18 @@ def read_space(word: str) -> tuple[str, Choices]:
     return key, Between(low, high, whole, low > 0 and high >= LOG_FROM * low)
 
 
+def ends(choices: Choices) -> tuple[str, ...]:
+    """All alternatives, or both ends of the range, as they would be written in a configuration.
+
+    Example:
+        >>> ends(read_space("model.width=64..256")[1]), ends(read_space("lr=3,1e-2")[1])
+        (('64', '256'), ('3', '1e-2'))
+    """
+    if isinstance(choices, OneOf):
+        return choices.values
+    return tuple(str(int(v)) if choices.whole else f"{v:.6g}" for v in (choices.low, choices.high))
+
+
 def suggest(trial: Any, key: str, choices: Choices) -> str:
     """Let an Optuna trial choose; the value as it would be written in a configuration."""
     if isinstance(choices, OneOf):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from kudari.errors import ArgumentError
+from kudari.errors import ArgumentError, did_you_mean
 from kudari.train.averaging import averaged_weights, set_mode
 from kudari.train.environment import choose_device
 from kudari.train.evaluation import evaluate
@@ -260,6 +261,7 @@ def open_trials(model: nn.Module, train: Any, valid: Any, options: Options) -> I
     options.check()
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model is a {type(model).__name__}.", fix="Pass a torch.nn.Module.")
+    _refuse_sizeless(model)
     _refuse_once_only(train)
     if isinstance(options.schedule, LRScheduler):
         raise ArgumentError(
@@ -280,6 +282,40 @@ def open_trials(model: nn.Module, train: Any, valid: Any, options: Options) -> I
         factor = build_factor(options.schedule, length)[0]
         with using_threads(prepared.threads.count):
             yield Trials(prepared, options, feed, factor)
+
+
+def shaped(caller: str, given: Mapping[str, Any], **own: Any) -> Options:
+    """The options of a run from keyword arguments.
+
+    Args:
+        caller: for the message.
+        given: what the user passed on to :func:`kudari.fit`.
+        own: what the caller sets.
+
+    Raises:
+        ArgumentError: ``fit`` does not know an argument, or the caller sets it.
+    """
+    known = {f.name for f in dataclasses.fields(Options)}
+    for name in given:
+        if name in own:
+            raise ArgumentError(f"{caller}: {name!r} cannot be set: it is tried.", fix="Leave it away.")
+        if name not in known:
+            raise ArgumentError(
+                f"{caller}: {name!r} is not an argument.{did_you_mean(name, known)}",
+                fix="It takes those of kudari.fit that shape a run, such as steps, clip_norm, precision.",
+            )
+    return Options(**own, **given)
+
+
+def _refuse_sizeless(model: nn.Module) -> None:
+    lazy = (*model.named_parameters(), *model.named_buffers())
+    name = next((n for n, t in lazy if is_lazy(t)), None)
+    if name is not None:
+        raise ArgumentError(
+            f"The model's {name} has no size yet.",
+            why="Trials begin from the model's own weights and go back to them; it has none.",
+            fix="Run a batch through the model first: model(x).",
+        )
 
 
 def _refuse_once_only(train: Any) -> None:

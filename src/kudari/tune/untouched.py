@@ -28,7 +28,8 @@ class Snapshot:
     tied weights, an optimizer's bound kernels and captured graphs go on working.
 
     Args:
-        model: parameters, gradients, buffers, modes and plain attributes of its modules.
+        model: parameters, gradients, buffers and modes, and what its modules keep in attributes: numbers,
+            texts, tensors, lists and dictionaries.
         optimizer: state, groups and plain attributes; None to leave out.
         sources: loaders and the like; their attributes, random generators and what they are made of.
 
@@ -93,7 +94,8 @@ def _keep_model(model: nn.Module) -> Iterator[Undo]:
         yield _keep_parameter(p)
     for module in model.modules():
         yield from _keep_tables(module)
-        yield _keep_plain(module)
+        yield from _keep_own(module)
+        yield _keep_plain(module, (*_PLAIN, Tensor, list, dict))
 
 
 def _keep_parameter(p: nn.Parameter) -> Undo:
@@ -123,6 +125,21 @@ def _keep_tables(module: nn.Module) -> Iterator[Undo]:
             yield _keep_tensor(buffer)
 
 
+def _keep_own(module: nn.Module) -> Iterator[Undo]:
+    """What a module remembers beside its buffers: averages, caches, lists of what it has seen."""
+    for name, value in vars(module).items():
+        if name in ("_parameters", "_buffers"):
+            continue
+        if isinstance(value, Tensor):
+            yield _keep_tensor(value)
+        elif isinstance(value, (list, dict)):
+            inside = value if isinstance(value, list) else value.values()
+            yield from (
+                _keep_tensor(v) for v in inside if isinstance(v, Tensor) and not isinstance(v, nn.Parameter)
+            )
+            yield _keep_list(value) if isinstance(value, list) else _keep_dict(value)
+
+
 def _keep_dict(table: Any) -> Undo:
     entries = dict(table)
 
@@ -133,16 +150,16 @@ def _keep_dict(table: Any) -> Undo:
     return undo
 
 
-def _keep_plain(thing: Any) -> Undo:
-    """Attributes that are plain values, such as modes and counters."""
+def _keep_plain(thing: Any, kinds: tuple[type, ...] = _PLAIN) -> Undo:
+    """Attributes that are plain values, such as modes and counters, or of other kinds, by identity."""
     attributes = getattr(thing, "__dict__", {})
-    kept = {k: v for k, v in attributes.items() if isinstance(v, _PLAIN)}
+    kept = {k: v for k, v in attributes.items() if isinstance(v, kinds)}
 
     def undo() -> None:
         for key, value in kept.items():
             if attributes.get(key, undo) is not value:
                 attributes[key] = value
-        for key in [k for k, v in attributes.items() if k not in kept and isinstance(v, _PLAIN)]:
+        for key in [k for k, v in attributes.items() if k not in kept and isinstance(v, kinds)]:
             del attributes[key]
 
     return undo

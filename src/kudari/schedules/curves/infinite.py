@@ -26,11 +26,12 @@ def infinite(warmup: LengthLike = 1000, *, level: float = 1.0, decay: LengthLike
         >>> infinite(100).factor(10**6)
         1.0
     """
+    stay = constant(level)
     if (level == 1) != (decay is None):
         raise ArgumentError(
             f"infinite: level={level:g} and decay={decay!r} do not go together.",
             fix="Give both a level below 1 and the decay's length, or neither.",
         )
     if decay is None:
-        return rise(warmup) >> constant()
-    return rise(warmup) >> cosine(floor=level, length=decay) >> constant(level)
+        return rise(warmup) >> stay
+    return rise(warmup) >> cosine(floor=level, length=decay) >> stay

@@ -1,6 +1,9 @@
 """A factor that falls when a metric stops improving."""
 
+from collections.abc import Callable
+
 from kudari.errors import HyperError, did_you_mean
+from kudari.schedules.length import is_number
 from kudari.schedules.reacting import Plateau
 from kudari.schedules.schedule import Schedule
 
@@ -37,15 +40,15 @@ def plateau(
         >>> bound.report(1.0), bound.report(2.0), bound(0)
         (False, True, 0.05)
     """
-    ranges = {
-        "factor": (factor, 0 < factor < 1, "0 < factor < 1"),
-        "patience": (patience, patience >= 0, "patience >= 0"),
-        "threshold": (threshold, threshold >= 0, "threshold >= 0"),
-        "cooldown": (cooldown, cooldown >= 0, "cooldown >= 0"),
-        "floor": (floor, 0 <= floor <= 1, "0 <= floor <= 1"),
+    ranges: dict[str, tuple[float, Callable[[float], bool], str]] = {
+        "factor": (factor, lambda v: 0 < v < 1, "0 < factor < 1"),
+        "patience": (patience, lambda v: v >= 0 and v == int(v), "patience >= 0, whole"),
+        "threshold": (threshold, lambda v: v >= 0, "threshold >= 0"),
+        "cooldown": (cooldown, lambda v: v >= 0 and v == int(v), "cooldown >= 0, whole"),
+        "floor": (floor, lambda v: 0 <= v <= 1, "0 <= floor <= 1"),
     }
     for name, (value, good, allowed) in ranges.items():
-        if not good:
+        if not is_number(value) or not good(value):
             raise HyperError(f"plateau: {name}={value!r} is outside its range.", fix=f"Allowed: {allowed}.")
     for name, word, words in (
         ("mode", mode, ("min", "max")),
