@@ -10,7 +10,7 @@ from kudari.tune.batch_size import batch
 from kudari.tune.race import run_race
 from kudari.tune.search import run_search
 from kudari.tune.space import read_space
-from kudari.tune.trial import open_trials
+from kudari.tune.trial import Trials, open_trials
 from tests.cpu.test_tune_lr import bits, same
 from tests.cpu.train_runs import network, points
 
@@ -65,13 +65,17 @@ def test_a_folder_of_another_race_is_refused(tmp_path):
         race(tmp_path, seeds=1, steps=140)
 
 
-def test_the_worst_are_stopped_from_the_second_seed_on(tmp_path, monkeypatch):
-    """Four contenders, of which one is given a rate at which it learns nothing."""
+@pytest.mark.parametrize("loss_tells", ["the same", "the opposite"])
+def test_the_worst_are_stopped_from_the_second_seed_on(loss_tells, tmp_path, monkeypatch):
+    """Four contenders, of which one is given a rate at which it learns nothing; accuracy ranks them."""
     from kudari.tune import race as room
     from kudari.tune.results import Tuned
 
     rates = {"adamw": 1e-2, "lion": 3e-3, "sgd": 1e-7, "adam": 1e-2}
     monkeypatch.setattr(room, "_tuned", lambda study, name, *rest: Tuned(name, rates[name], "high", "", 0.0))
+    if loss_tells == "the opposite":
+        validate = Trials.validate
+        monkeypatch.setattr(Trials, "validate", lambda self: {**(v := validate(self)), "loss": v["accuracy"]})
     found = race(tmp_path, names=tuple(rates))
     status = {(e.optimizer, e.seed): e.status for e in found.entries}
     assert status["sgd", 0] == "finished"

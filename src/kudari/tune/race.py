@@ -118,7 +118,7 @@ def run_race(
         for seed in seeds:
             for one in tuned:
                 if (one.optimizer, seed) not in {(e.optimizer, e.seed) for e in _entries(study)}:
-                    say(_describe(_run(study, one, opener, seed), metric))
+                    say(_describe(_run(study, one, opener, seed, (metric, -sign)), metric))
         wanted = set(seeds)
         entries = tuple(e for e in _entries(study) if e.seed in wanted)
         return Race(title, metric, better, steps, tuple(seeds), tuple(tuned), entries, said)
@@ -179,8 +179,11 @@ def _tuned(study: Any, name: str, opener: Opener, seed: int, say: Say) -> Tuned:
     return Tuned(**json.loads(study.user_attrs[key]))
 
 
-def _run(study: Any, one: Tuned, opener: Opener, seed: int) -> Entry:
-    """One run, judged at checkpoints; the study is told everything."""
+def _run(study: Any, one: Tuned, opener: Opener, seed: int, judged: tuple[str, float]) -> Entry:
+    """One run; the study is told everything.
+
+    It is judged at checkpoints by what ranks the race: a metric, and the sign that makes less of it better.
+    """
     from optuna.trial import TrialState
 
     trial = study.ask()
@@ -195,7 +198,8 @@ def _run(study: Any, one: Tuned, opener: Opener, seed: int) -> Entry:
                 return False
             values = trials.validate()
             marks.append((step, values["loss"]))
-            trial.report(values["loss"] if math.isfinite(values["loss"]) else 1e300, due[step])
+            shortfall = judged[1] * values[judged[0]]
+            trial.report(shortfall if math.isfinite(shortfall) else 1e300, due[step])
             found["bytes"] = trials.state_bytes()
             if step == trials.steps:
                 found.update(status="finished", values=values)
@@ -213,7 +217,7 @@ def _run(study: Any, one: Tuned, opener: Opener, seed: int) -> Entry:
     )  # fmt: skip
     trial.set_user_attr("entry", json.dumps(dataclasses.asdict(entry)))
     if entry.status == "finished":
-        study.tell(trial, entry.values["loss"])
+        study.tell(trial, judged[1] * entry.values[judged[0]])
     else:
         study.tell(trial, state=TrialState.PRUNED if entry.status == "stopped" else TrialState.FAIL)
     return entry
