@@ -286,6 +286,11 @@ def rule(
     def make(function: Callable[..., Step]) -> Rule:
         states, numbers = _read_signature(name, function)
         takes_t = "t" in inspect.signature(function).parameters
+        if counts is True and not takes_t:
+            raise RuleError(
+                f"{name} is to count the gradients of each tensor, and does not take t.",
+                fix="Add t to the keyword-only arguments; the step counts while it computes t.",
+            )
         return Rule(
             name=name,
             function=function,
