@@ -259,6 +259,21 @@ def test_a_tensor_without_gradient_that_decays_fails_by_that_alone():
     assert failed(with_step(around)) == {"skips"}
 
 
+def test_a_count_of_gradients_that_stands_still_fails_by_that_alone():
+    @rule(name="Culprit", source="a culprit")
+    def counting(p, g, *, t, lr=hyper(0.1, at_least=0)):
+        """Keep a count that the formula does not read."""
+        return Step(p=p - lr * g)
+
+    class Standing(make_class(counting)):
+        def step(self, closure=None):
+            super().step(closure)
+            for entry in self.state.values():
+                entry["step"].zero_()
+
+    assert failed(Standing, oracle=lambda p, g, s, lr=0.1: p - lr * g, cases=({},)) == {"skips"}
+
+
 def test_a_rate_that_is_compiled_in_fails_by_that_alone():
     right = adamw()
 

@@ -206,6 +206,7 @@ class Rule:
         sparse: whether sparse gradients are taken, without weight decay.
         frozen: groups for which this holds take no part in a step.
         shared: hyper-parameters that must be equal in all groups that take part.
+        fixed: (name, value) pairs that every group holds beside the constructor's values, for others to read.
         positional: torch's common keywords that its class also takes by position, after the rule's own.
         formulas: (name, function) of formulas beside the step, over the same states and numbers; their
             arguments are any of the step's, by name. One without ``g`` is for tensors that have a state.
@@ -233,6 +234,7 @@ class Rule:
     measures: tuple[Measure, ...] = ()
     frozen: Callable[[Mapping[str, Any]], bool] | None = field(default=None, repr=False)
     shared: tuple[str, ...] = ()
+    fixed: tuple[tuple[str, Any], ...] = ()
 
     @property
     def declared(self) -> tuple[Hyper | Option, ...]:
@@ -267,6 +269,7 @@ def rule(
     formulas: Mapping[str, Callable[..., Step]] | None = None,
     frozen: Callable[[Mapping[str, Any]], bool] | None = None,
     shared: tuple[str, ...] = (),
+    fixed: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., Step]], Rule]:
     """Make a :class:`Rule` of a function.
 
@@ -274,7 +277,7 @@ def rule(
         name: class name of the optimizer, such as ``AdamW``.
         source: authors, year, title, algorithm number.
         counts: see :class:`Rule`; by default, whether the function takes ``t``.
-        differs, typical, requires, sparse, positional, formulas, frozen, shared: see :class:`Rule`.
+        differs, typical, requires, sparse, positional, formulas, frozen, shared, fixed: see :class:`Rule`.
 
     Raises:
         RuleError: if the signature is not one of a rule.
@@ -283,6 +286,11 @@ def rule(
     def make(function: Callable[..., Step]) -> Rule:
         states, numbers = _read_signature(name, function)
         takes_t = "t" in inspect.signature(function).parameters
+        if counts is True and not takes_t:
+            raise RuleError(
+                f"{name} is to count the gradients of each tensor, and does not take t.",
+                fix="Add t to the keyword-only arguments; the step counts while it computes t.",
+            )
         return Rule(
             name=name,
             function=function,
@@ -304,6 +312,7 @@ def rule(
             formulas=tuple((formulas or {}).items()),
             frozen=frozen,
             shared=shared,
+            fixed=tuple((fixed or {}).items()),
         )
 
     return make

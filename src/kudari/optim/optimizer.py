@@ -58,7 +58,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         values = dict(hypers.bind(self.rule, self._signature, (params, *args), kwargs))
         given = values.pop("params")
         hypers.check(self.rule, values)
-        values |= {r.name: _start(r, values) for r in self.rule.running} | self._group_values
+        values |= {r.name: _start(r, values) for r in self.rule.running}
+        values |= self._group_values | dict(self.rule.fixed)
         self._bound: dict[int, BoundGroup] = {}
         self._in_graphs: list[BoundGroup] = []
         self._entries: list[dict[str, Any]] = []
@@ -277,6 +278,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             for key, value in {**self.defaults, **hypers.COMMON}.items():
                 group.setdefault(key, value)
+            group.update(self.rule.fixed)
 
     def _apply(
         self, formula: str, group: dict[str, Any], gradient: Callable[[Tensor], Tensor | None]

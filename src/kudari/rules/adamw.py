@@ -12,6 +12,7 @@ from kudari.compile.notation import Expr, Step, agreeing, ema, hyper, maximum, o
     source="Loshchilov, Hutter 2019, Decoupled Weight Decay Regularization, algorithm 2",
     differs=("The decay rate is lr*weight_decay, so it follows the schedule of lr, as in torch.",),
     typical="transformers: lr 3e-4, betas (0.9, 0.95), weight_decay 0.1",
+    fixed={"decoupled_weight_decay": True},  # as in torch, whose AdamW is an Adam; so its Adam reads ours
 )
 def adamw(
     p: Expr,

@@ -14,12 +14,6 @@ from kudari.compile.notation import Expr, Step, hyper, minimum, norm, option, ru
         "A tensor or gradient of length 0, or trust_coefficient=None, takes plain momentum SGD's step.",
     ),
     typical="lr 4 to 30 with warmup at large batch, weight_decay 1e-4 to 5e-5",
-    requires=(
-        (
-            lambda h: not h["nesterov"] or h["momentum"] > 0,
-            "nesterov=True is not allowed; expected momentum > 0 with nesterov",
-        ),
-    ),
 )
 def lars(
     p: Expr,

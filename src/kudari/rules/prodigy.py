@@ -27,7 +27,6 @@ from kudari.compile.notation import (
         "Mishchenko, Defazio 2023, Prodigy: An Expeditiously Adaptive Parameter-Free Learner, algorithm 4, "
         "and the authors' code"
     ),
-    counts=True,
     frozen=lambda group: float(group["lr"]) == 0,
     shared=("lr",),
     requires=(
@@ -47,6 +46,7 @@ def prodigy(
     s: Expr = state("s", every="slice_p", full_precision=True),
     p0: Expr = state("p0", init="copy", every="slice_p", full_precision=True),
     *,
+    t: Expr,
     lr: Expr = hyper(1.0, at_least=0),
     betas: tuple[Expr, Expr] = hyper((0.9, 0.999), at_least=0, below=1),
     beta3: Expr | None = hyper(None, at_least=0, below=1, optional=True, symbol=r"\beta_3"),

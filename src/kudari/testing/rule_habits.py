@@ -176,7 +176,7 @@ def mixed_dtypes(subject: Subject) -> Iterator[str]:
 
 
 def skips(subject: Subject) -> Iterator[str]:
-    """A tensor without a gradient is left alone: not moved, not counted, no state."""
+    """A tensor without a gradient is left alone: not moved, not counted, no state; one with it is counted."""
     for case in subject.cases:
         p, idle = (torch.nn.Parameter(x) for x in start([(5,), (5,)], torch.float32))
         before = idle.detach().clone()
@@ -190,6 +190,9 @@ def skips(subject: Subject) -> Iterator[str]:
         subject.step(optimizer, 1)
         if not torch.equal(p.detach(), here):
             yield f"{label(case)}: a tensor moved in a step without a gradient"
+        for count in (optimizer.state[x].get("step", 1) for x in (p, idle)):
+            if float(count) != 1:
+                yield f"{label(case)}: step is {float(count):g} after one gradient in two steps"
 
 
 def resume(subject: Subject) -> Iterator[str]:

@@ -69,6 +69,7 @@ CASES = [
       for v in ("paper", "post", "larc") for n in (False, True)),
     ("LARS", {"lr": 0.01, "weight_decay": 0.1, "trust_coefficient": None}),
     ("LARS", {"lr": 2.0, "momentum": 0.0, "weight_decay": 0.1, "eps": 0.1}),
+    ("LARS", {"lr": 2.0, "momentum": 0.0, "weight_decay": 0.1, "nesterov": True, "variant": "post"}),
     ("LARS", {"lr": 2.0, "momentum": 0.8, "weight_decay": 0.1, "eps": 0.1}),
     ("MARS", {}),
     ("MARS", {"lr": 0.01, "amsgrad": True, "lr_1d_factor": 0.5, "betas_1d": (0.7, 0.8)}),

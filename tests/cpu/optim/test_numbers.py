@@ -5,7 +5,7 @@ import torch
 
 import kudari.optim
 from tests.cpu.optim.cases import IN_TORCH, IN_TORCH_IDS, NEAR_TORCH, ONE_EACH, SHAPES
-from tests.cpu.optim.conftest import gradients, start, trajectory
+from tests.cpu.optim.conftest import build, gradients, start, trajectory
 
 # torch's Adafactor divides by the size of a tensor without elements; test_coupled.py has it without one.
 whole = [(case, label) for case, label in zip(IN_TORCH, IN_TORCH_IDS, strict=True) if case[0] != "Adafactor"]
@@ -86,6 +86,18 @@ def test_t_counts_the_gradients_of_each_tensor():
     fresh.grad = torch.ones(3)
     kudari.optim.AdamW([fresh]).step()
     assert torch.equal(fresh.detach(), b.detach())
+
+
+@pytest.mark.parametrize("name", list(kudari.optim.CLASSES))
+def test_every_class_that_keeps_a_count_counts_the_gradients_of_each_tensor(name):
+    a, b = start(torch.float64, [(4, 3), (5,)])
+    optimizer = build(name, [a, b])
+    for step in range(4):
+        a.grad, b.grad = torch.ones_like(a), torch.ones_like(b) if step % 2 else None
+        optimizer.step()
+    found = [optimizer.state[p].get("step") for p in (a, b)]
+    without = {"SGD", "LARS", "Lion", "ScheduleFreeSGD", "ScheduleFreeAdamW"}
+    assert found == ([None, None] if name in without else [None if name == "Muon" else 4, 2])
 
 
 # Reads and writes in bytes, from the arrays a formula names: four for each array read and each written.

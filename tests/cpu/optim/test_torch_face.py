@@ -70,6 +70,39 @@ def test_our_checkpoints_load_into_torch_and_training_goes_on(name, kw):
     assert keys == {key for s in ours.state.values() for key in s}
 
 
+@pytest.mark.parametrize("name", [*TORCHS, "Muon"])
+def test_groups_hold_every_value_that_torchs_groups_hold(name):
+    ours, theirs = (
+        getattr(m, name)([torch.nn.Parameter(torch.ones(2, 2))]) for m in (kudari.optim, torch.optim)
+    )
+    held = ours.state_dict()["param_groups"][0]
+    for key, value in theirs.state_dict()["param_groups"][0].items():
+        assert held[key] == value, key
+
+
+@pytest.mark.parametrize("reader", [torch.optim.Adam, kudari.optim.Adam])
+def test_a_checkpoint_of_our_adamw_read_by_an_adam_is_that_of_an_adamw_as_with_torchs(reader):
+    found = []
+    for writer in (kudari.optim.AdamW, torch.optim.AdamW):
+        first = writer(start(torch.float64, SHAPES), lr=0.1, weight_decay=0.5)
+        walk(first, 3, dtype=torch.float64)
+        params = [torch.nn.Parameter(p.detach().clone()) for p in first.param_groups[0]["params"]]
+        second = reader(params)
+        second.load_state_dict(copy.deepcopy(first.state_dict()))
+        found.append((walk(first, 3, 3, torch.float64), walk(second, 3, 3, torch.float64)))
+    (a, b), (c, d) = found
+    for x, *others in zip(a, b, c, d, strict=True):
+        for y in others:
+            torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
+
+
+def test_a_checkpoint_of_an_adam_leaves_an_adamw_what_it_is():
+    saved = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))]).state_dict()
+    ours = kudari.optim.AdamW([torch.nn.Parameter(torch.ones(2))])
+    ours.load_state_dict(saved)
+    assert ours.param_groups[0]["decoupled_weight_decay"] is True
+
+
 def test_loading_does_not_alias_the_checkpoint():
     first = kudari.optim.AdamW(start(torch.float32, SHAPES))
     walk(first, 2)

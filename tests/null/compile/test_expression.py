@@ -91,6 +91,11 @@ def test_arguments_of_a_rule_must_be_declared():
         make(lambda p, g, *, lr=0.1: Step(p=p))
 
 
+def test_a_rule_that_is_to_count_steps_must_take_their_number():
+    with pytest.raises(RuleError, match="does not take t"):
+        make(lambda p, g: Step(p=p), counts=True)
+
+
 def test_a_rule_that_writes_to_its_gradient_is_refused():
     with pytest.raises(RuleError, match="new value for g"):
         trace(make(lambda p, g: Step(p=p - g, g=-g)), {})
