@@ -38,6 +38,26 @@ def test_gradient_with_zero_strides_counts_in_full():
     assert torch.equal(a.detach(), b.detach())
 
 
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "Adafactor", "LAMB", "Prodigy", "Muon", "Shampoo"])
+@pytest.mark.parametrize("kw", [{}, {"state_dtype": "8bit"}, {"rounding": "stochastic"}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_float64_gradient_of_a_narrower_parameter_counts_like_its_float32(name, kw, dtype):
+    shapes = [(64, 65), (5,)]
+    found = []
+    for wide in (torch.float64, torch.float32):
+        torch.manual_seed(0)
+        params = start(dtype, shapes)
+        optimizer = getattr(kudari.optim, name)(params, **kw)
+        for step in range(2):
+            for p, g in zip(params, gradients(step, torch.float32, shapes), strict=True):
+                p.grad_dtype = None
+                p.grad = g.to(wide)
+            optimizer.step()
+        found.append(params)
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a.detach(), b.detach())
+
+
 def test_channels_last_weights_are_updated_in_place():
     a = torch.nn.Parameter(torch.randn(4, 3, 3, 3))
     b = torch.nn.Parameter(a.detach().clone(memory_format=torch.channels_last))

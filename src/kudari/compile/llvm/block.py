@@ -151,7 +151,7 @@ class Block:
         return self.emit(f"select {self.mask} {above}, {kind} {self.number(1.0)}, {kind} {part}")
 
     def load(self, dtype: Float, pointer: str, mask: str = "") -> str:
-        """Load a vector and widen it to the type of the arithmetic."""
+        """Load a vector in the type of the arithmetic."""
         stored, align = self.vector(TYPES[dtype]), BYTES[dtype]
         if mask:
             bits = 8 * align
@@ -176,7 +176,8 @@ class Block:
             high = self.emit(f"shl {self.vector('i32')} {wide}, {self._integers(16)}")
             raw = self.emit(f"bitcast {self.vector('i32')} {high} to {inner.type}")
             return raw if inner is self else self.emit(f"fpext {inner.type} {raw} to {self.type}")
-        return self.emit(f"fpext {stored} {raw} to {self.type}")
+        cast = "fptrunc" if dtype == "f64" else "fpext"  # a float64 gradient of a narrower parameter
+        return self.emit(f"{cast} {stored} {raw} to {self.type}")
 
     def store(self, dtype: Float, value: str, pointer: str, mask: str = "") -> None:
         """Round to the storage type, to nearest even, and store."""
@@ -184,7 +185,8 @@ class Block:
         if dtype == "bf16":
             value = self.round_bf16(value)
         elif TYPES[dtype] != self.base:
-            value = self.emit(f"fptrunc {self.type} {value} to {stored}")
+            cast = "fpext" if dtype == "f64" else "fptrunc"
+            value = self.emit(f"{cast} {self.type} {value} to {stored}")
         if mask:
             name = f"@llvm.masked.store.v{self.width}{'i16' if dtype == 'bf16' else f'f{8 * align}'}.p0"
             self.declared.add(f"declare void {name}({stored}, ptr, i32, {self.mask})")
