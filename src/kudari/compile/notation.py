@@ -202,7 +202,8 @@ class Rule:
         order: names of hyper-parameters and options in the order of the signature.
         differs: where we differ from the paper or from torch, one sentence each.
         typical: values that people use.
-        requires: ``(condition, message)`` pairs over hyper-parameters and options, checked when given.
+        requires: ``(condition, message)`` pairs over hyper-parameters and options, checked when given; a
+            message has their values in braces, as ``"eps={eps!r} is not allowed; expected ..."``.
         sparse: whether sparse gradients are taken, without weight decay.
         frozen: groups for which this holds take no part in a step.
         shared: hyper-parameters that must be equal in all groups that take part.

@@ -90,7 +90,7 @@ def check(rule: Rule, group: Mapping[str, Any]) -> None:
         )
     for condition, message in rule.requires:
         if not condition(group):
-            raise HyperError(f"{rule.name}: {message}")
+            raise HyperError(f"{rule.name}: {message.format_map(group)}")
 
 
 def check_shared(rule: Rule, groups: Sequence[Mapping[str, Any]]) -> None:

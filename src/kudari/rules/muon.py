@@ -36,7 +36,7 @@ from kudari.compile.stages.newton_schulz import newton_schulz
     requires=(
         (
             lambda h: float(h["ns_steps"]).is_integer(),
-            "ns_steps is not allowed; expected a whole number, 1 <= ns_steps <= 99",
+            "ns_steps={ns_steps!r} is not allowed; expected a whole number, 1 <= ns_steps <= 99",
         ),
     ),
 )

@@ -30,7 +30,10 @@ from kudari.compile.notation import (
     frozen=lambda group: float(group["lr"]) == 0,
     shared=("lr",),
     requires=(
-        (lambda h: h["slice_p"] == int(h["slice_p"]), "slice_p is not a whole number; expected 1, 2, ..."),
+        (
+            lambda h: float(h["slice_p"]).is_integer(),
+            "slice_p={slice_p!r} is not allowed; expected a whole number, slice_p >= 1",
+        ),
     ),
     differs=(
         "A group with lr=0 is frozen entirely; in the authors' code it still decays.",

@@ -32,7 +32,9 @@ def lookahead(p: Expr, z: Expr, *, betas: tuple[Expr, Expr]) -> Step:
     source="Defazio et al. 2024, The Road Less Scheduled, algorithm 1",
     counts=False,
     formulas={"eval": average, "train": lookahead},
-    requires=((lambda h: h["betas"][0] > 0, "betas[0]=0.0 is not allowed; expected 0 < betas[0] < 1"),),
+    requires=(
+        (lambda h: h["betas"][0] > 0, "betas[0]={betas[0]!r} is not allowed; expected 0 < betas[0] < 1"),
+    ),
     differs=("x is not stored: it is implied by p, which is y while training, and z.",),
     typical="lr 1 to 10 times AdamW's, warmup 5 % of the steps, betas (0.9, 0.95) for language models",
 )

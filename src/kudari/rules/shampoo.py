@@ -32,7 +32,9 @@ from kudari.compile.stages.modes import precondition, sizes
     ),
     differs=("The 2018 paper: betas=(0, 1), damping='absolute', grafting=None, frequency and start 1.",),
     typical="AdamW's lr with grafting='adam', precondition_frequency 10 to 100",
-    requires=((lambda h: h["betas"][0] < 1, "betas[0]=1.0 is not allowed; expected 0 <= betas[0] < 1"),),
+    requires=(
+        (lambda h: h["betas"][0] < 1, "betas[0]={betas[0]!r} is not allowed; expected 0 <= betas[0] < 1"),
+    ),
 )
 def shampoo(
     p: Expr,

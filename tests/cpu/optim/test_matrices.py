@@ -331,7 +331,7 @@ def test_complex_and_sparse_are_refused_by_name(name, kw, shapes):
 
 REFUSED = [
     ("Muon", {"ns_steps": 100}, "Muon: ns_steps=100 is not allowed; expected 1 <= ns_steps <= 99"),
-    ("Muon", {"ns_steps": 2.5}, "Muon: ns_steps is not allowed; expected a whole number"),
+    ("Muon", {"ns_steps": 2.5}, "Muon: ns_steps=2.5 is not allowed; expected a whole number"),
     ("Muon", {"ns_dtype": torch.int8}, "Muon: ns_dtype=torch.int8 is not allowed; expected None or"),
     ("Muon", {"adjust_lr_fn": "other"}, "Muon: adjust_lr_fn='other' is not allowed"),
     ("Muon", {"adamw_betas": (0.9, 1.0)}, "Muon: adamw_betas[1]=1.0 is not allowed; expected 0 <= adamw"),
