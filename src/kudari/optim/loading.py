@@ -156,10 +156,10 @@ def _take(param: Tensor, key: str, value: Any) -> Any:
     """A copy of one state, in the dtype and on the device where we keep it; of a list, of all in it."""
     if isinstance(value, list):
         return [_take(param, key, part) for part in value]
+    if key == "step":  # in checkpoints of older torch a plain number
+        return _take_number(value).to(torch.float32)
     if not isinstance(value, Tensor):
         return copy.deepcopy(value)
-    if key == "step":
-        return value.detach().to(device="cpu", dtype=torch.float32, copy=True).reshape(())
     if not (value.is_floating_point() or value.is_complex()):
         return value.detach().to(device=param.device, copy=True)
     return value.detach().to(device=param.device, dtype=state_dtype(param.dtype), copy=True)

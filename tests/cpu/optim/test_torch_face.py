@@ -125,6 +125,22 @@ def test_loading_keeps_float32_state_of_bfloat16_parameters():
         assert torch.equal(state["exp_avg"], before["state"][number]["exp_avg"])
 
 
+@pytest.mark.parametrize("step", [3, 3.0, torch.tensor([3.0])], ids=["int", "float", "tensor of one"])
+def test_a_step_that_a_checkpoint_has_as_a_number_counts_on_as_a_tensor(step):
+    first = kudari.optim.Adam(start(torch.float32, SHAPES))
+    walk(first, 3)
+    saved = copy.deepcopy(first.state_dict())
+    for state in saved["state"].values():
+        state["step"] = step
+    params = [torch.nn.Parameter(p.detach().clone()) for p in first.param_groups[0]["params"]]
+    second = kudari.optim.Adam(params)
+    second.load_state_dict(saved)
+    for a, b in zip(walk(first, 1, 3), walk(second, 1, 3), strict=True):
+        assert torch.equal(a, b)
+    kept = second.state[params[0]]["step"]
+    assert (kept.item(), kept.dtype, kept.shape) == (4, torch.float32, ())
+
+
 def test_named_parameters_are_matched_by_name_in_any_order():
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
     named = list(model.named_parameters())
@@ -347,7 +363,19 @@ REFUSED = [
     ("SGD", {"nesterov": True}, "SGD: nesterov=True is not allowed; expected momentum > 0"),
     ("Lion", {"lr": "fast"}, "Lion: lr='fast' is not allowed; expected a number with lr >= 0"),
     ("Lion", {"lr": torch.ones(2)}, "expected a number or a tensor with one element"),
-    ("ScheduleFreeAdamW", {"betas": (0.0, 0.9)}, "betas[0]=0.0 is not allowed; expected 0 < betas[0] < 1"),
+    ("ScheduleFreeAdamW", {"betas": (0, 0.9)}, "betas[0]=0 is not allowed; expected 0 < betas[0] < 1"),
+    ("Shampoo", {"betas": (1, 0.9)}, "Shampoo: betas[0]=1 is not allowed; expected 0 <= betas[0] < 1"),
+    (
+        "Prodigy",
+        {"slice_p": 1.5},
+        "Prodigy: slice_p=1.5 is not allowed; expected a whole number, slice_p >= 1",
+    ),
+    ("Prodigy", {"slice_p": float("inf")}, "Prodigy: slice_p=inf is not allowed; expected a whole number"),
+    (
+        "Muon",
+        {"ns_steps": 2.5},
+        "Muon: ns_steps=2.5 is not allowed; expected a whole number, 1 <= ns_steps <= 99",
+    ),
 ]
 
 
