@@ -305,3 +305,10 @@ def test_a_last_batch_of_one_sample_for_batch_norm_says_what_to_do():
     with pytest.raises(ValueError, match="more than 1 value per channel") as raised:
         quiet_fit(model, points(17), batch_size=16, epochs=1)
     assert any("drop_last=True" in note for note in raised.value.__notes__)
+
+
+def test_an_optimizer_is_described_by_the_values_it_was_given():
+    from kudari.train.update import describe_optimizer
+
+    optimizer = optim.AdamW([nn.Parameter(torch.ones(2))], lr=0.01)
+    assert describe_optimizer(optimizer) == "AdamW(lr=0.01, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01)"

@@ -174,12 +174,12 @@ def numbers_on_cpu(optimizer: RuleOptimizer, state_dict: dict[str, Any]) -> dict
     """Bring step counts and other numbers that a GPU kernel keeps on its device to the CPU, in one copy.
 
     Groups with ``capturable=True`` keep those of their tensors on the device, as in torch; numbers of the
-    group itself are always saved as plain ones.
+    group itself are always saved as plain ones. Tensors without any state have no entry.
     """
     groups = [running.plain(optimizer.rule, group) for group in state_dict["param_groups"]]
     state_dict = {**state_dict, "param_groups": groups}
     keys = ("step", *(s.key for s in optimizer.rule.states if s.scalar))
-    states = dict(state_dict["state"])
+    states = {key: s for key, s in state_dict["state"].items() if s or not isinstance(s, dict)}
     far: list[tuple[Any, str, Tensor]] = []
     for group in state_dict["param_groups"]:
         for number in group["params"] if not group["capturable"] else ():
@@ -191,7 +191,7 @@ def numbers_on_cpu(optimizer: RuleOptimizer, state_dict: dict[str, Any]) -> dict
         near = torch.stack([x.to(torch.float64) for _, _, x in there]).cpu()
         for (number, key, x), value in zip(there, near, strict=True):
             states[number] = {**states[number], key: value.to(x.dtype, copy=True)}
-    return {**state_dict, "state": states} if far else state_dict
+    return {**state_dict, "state": states}
 
 
 def _merge(ours: Mapping[str, Any], saved: dict[str, Any]) -> dict[str, Any]:

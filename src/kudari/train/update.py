@@ -103,7 +103,7 @@ def describe_optimizer(optimizer: Optimizer) -> str:
 
     Values are those it was made with; weight decay is the largest of its groups.
     """
-    usual = COMMON if isinstance(optimizer, optim.RuleOptimizer) else {}
+    usual = {**COMMON, **dict(optimizer.rule.fixed)} if isinstance(optimizer, optim.RuleOptimizer) else {}
     values = dict(optimizer.defaults)
     if "weight_decay" in values:
         values["weight_decay"] = max(group["weight_decay"] for group in optimizer.param_groups)
