@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 from kudari.compile.declarations import State
 from kudari.compile.expression import Expr, node, noise, slot, substitute, walk
@@ -42,13 +43,22 @@ def with_rounding(trace: Trace, rounding: str, dtype: Float) -> Trace:
         return replace(trace, outputs=tuple((n, rounded if n == "p" else e) for n, e in trace.outputs))
     # The parameter that the step reads is the sum of what is stored and what the last rounding lost.
     full = slot("p") + slot(KAHAN.name)
-    names = [n for n, _ in trace.outputs]
-    values = dict(zip(names, substitute([e for _, e in trace.outputs], {slot("p"): full}), strict=True))
+    trace = _reading(trace, full)
+    values = dict(trace.outputs)
     if new is not None:
         exact = values["p"]
         values["p"] = node(f"to_{dtype}", exact)
         values[KAHAN.name] = exact - values["p"]
     return replace(trace, outputs=tuple(values.items()), states=(*trace.states, KAHAN))
+
+
+def _reading(trace: Trace, full: Expr) -> Trace:
+    """The trace with something else for ``p`` wherever it is read: sums and factors too."""
+    keys = ("outputs", "cells", "running", "factors")
+    kept: dict[str, tuple[tuple[Any, Expr], ...]] = {key: getattr(trace, key) for key in keys}
+    roots = iter(substitute([e for pairs in kept.values() for _, e in pairs], {slot("p"): full}))
+    new: dict[str, Any] = {key: tuple((n, next(roots)) for n, _ in pairs) for key, pairs in kept.items()}
+    return replace(trace, **new)
 
 
 def with_drawn_states(trace: Trace, names: Collection[str]) -> Trace:

@@ -48,6 +48,41 @@ def test_decay_alone_survives_kahan(dtype):
     assert (p.double() - 1.5 * (1 - 2e-5) ** 500).abs().max() <= UNIT[dtype]
 
 
+def wide_twin(p, name, optimizer, **kw):
+    """The same state in float32, where the parameter is all that the short one stands for."""
+    full = p.detach().float() + optimizer.state[p]["kahan_comp"].float()
+    twin = build(name, [torch.nn.Parameter(full)], **kw)
+    twin.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    return twin
+
+
+@pytest.mark.parametrize("dtype", SHORT, ids=str)
+@pytest.mark.parametrize(
+    ("name", "kw", "seen"),
+    [
+        # The initial values, of which the distance is measured, are those of before the first rounding.
+        ("Prodigy", {"d0": 1e-4, "growth_rate": 1.5}, lambda o, _: o.param_groups[0]["d_numerator"]),
+        ("Shampoo", {"decoupled_weight_decay": False, "weight_decay": 1.0}, lambda o, s: s["factors"][0]),
+    ],
+    ids=["Prodigy", "Shampoo"],
+)
+def test_sums_and_factors_read_what_kahan_has_kept(name, kw, seen, dtype):
+    p = torch.nn.Parameter(1 + torch.rand(20, 30, generator=torch.Generator().manual_seed(0)).to(dtype))
+    g = normal(20, 30, seed=1).abs().to(dtype)
+    optimizer = build(name, [p], rounding="kahan", **kw)
+    for _ in range(3):
+        p.grad = g
+        optimizer.step()
+    twin = wide_twin(p, name, optimizer, **kw)
+    (q,) = twin.param_groups[0]["params"]
+    p.grad, q.grad = g, g.float()
+    optimizer.step()
+    twin.step()
+    found, expected = seen(optimizer, optimizer.state[p]), seen(twin, twin.state[q])
+    # float32 sums of a few hundred terms; without the rest, 1e-3 and far more.
+    torch.testing.assert_close(torch.as_tensor(found), torch.as_tensor(expected), rtol=2e-6, atol=0)
+
+
 @pytest.mark.parametrize("dtype", SHORT, ids=str)
 def test_stochastic_rounding_keeps_the_expectation_of_tiny_steps(dtype):
     torch.manual_seed(0)
