@@ -13,7 +13,9 @@ is that root to the nearest 128th (signed states, n = 2) or 256th (others, n = 3
 exactly. Codes lie as close as those of a fourth or eighth power, without a root to take.
 
 ``4bit``: a square for signed states, a fourth power for second moments, rounded up or down so that the
-expectation is exact (for second moments, that of the root). The draw is a hash of the element's own bits:
+expectation is exact (for second moments, that of the root). A state that the direction divides by as it is,
+and not by its root, is a square too: the smallest fourth power is 1/50625 of the largest, and a small average
+over such a divisor would be a step hundreds of times too long. The draw is a hash of the element's own bits:
 it needs no generator, and the same value always gets the same code. Rounded to nearest, coarse codes would
 freeze an average that moves by a thousandth a step.
 
@@ -29,7 +31,9 @@ from typing import Literal
 
 from kudari.compile.expression import Expr, const, node, slot
 
-Code = Literal["8bit", "8bit unsigned", "4bit", "4bit unsigned", "8bit-dynamic", "8bit-dynamic unsigned"]
+Code = Literal[
+    "8bit", "8bit unsigned", "4bit", "4bit unsigned", "4bit size", "8bit-dynamic", "8bit-dynamic unsigned"
+]
 
 # What the formulas of a codec are about: a code, 0 for the value 0, and an element's share of the scale.
 CODE, SHARE = slot("code"), slot("share")
@@ -160,6 +164,7 @@ def _make() -> dict[Code, Codec]:
         Codec("8bit unsigned", 8, 256, 0, 255, unsigned[0], _not_zero(unsigned[1]), unsigned[2], shift=3),
         Codec("4bit", 4, 128, 8, 7, CODE * abs(CODE) * (1.0 / 49.0), _squares(49.0 * SHARE), 1.0),
         Codec("4bit unsigned", 4, 128, 0, 15, fourth, _not_zero(_squares(of_root)), 1.0),
+        Codec("4bit size", 4, 128, 0, 15, square * square, _not_zero(_squares(225.0 * SHARE)), 1.0),
         Codec("8bit-dynamic", 8, 256, 127, 128, *_dynamic(True), 1.0),
         Codec("8bit-dynamic unsigned", 8, 256, 0, 255, *_dynamic(False), 1.0),
     )
@@ -169,12 +174,17 @@ def _make() -> dict[Code, Codec]:
 CODECS: dict[Code, Codec] = _make()
 
 
-def codec_of(state_dtype: str, non_negative: bool) -> Codec | None:
+def codec_of(state_dtype: str, non_negative: bool, size: bool = False) -> Codec | None:
     """The codec that a ``state_dtype`` means for a state; None for the floating-point ones.
+
+    Args:
+        state_dtype: the group's.
+        non_negative, size: the state's; see :class:`~kudari.compile.declarations.State`.
 
     Example:
         >>> codec_of("8bit", True).name, codec_of("fp32", True)
         ('8bit unsigned', None)
     """
-    name = f"{state_dtype} unsigned" if non_negative else state_dtype
-    return next((codec for key, codec in CODECS.items() if key == name), None)
+    plain = f"{state_dtype} unsigned" if non_negative else state_dtype
+    names: list[str] = [f"{state_dtype} size", plain] if size else [plain]
+    return next((codec for name in names for key, codec in CODECS.items() if key == name), None)

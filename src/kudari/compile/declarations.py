@@ -108,6 +108,8 @@ class State:
         when: name of the option, kind or hyper-parameter without which the state does not exist.
         unless: name of one with which it does not exist.
         non_negative: never below zero, so an unsigned 8-bit code may hold it.
+        size: of the gradient's own unit, such as a maximum of sizes, and no second moment: the direction
+            divides by it and not by its root, so its code must not reach as far down.
         init: ``"zeros"``, ``"copy"`` (of the parameter), the name of a hyper-parameter, or a number;
             of factors ``"zeros"`` or ``"identity"``.
         shape: ``"elements"``, like the parameter; ``"rows"`` or ``"columns"``, one number for each row or
@@ -133,6 +135,7 @@ class State:
     every: str = ""
     sizes: Callable[[Shape, Mapping[str, Any]], tuple[int | None, ...]] | None = None
     full_precision: bool = False
+    size: bool = False
 
     def exists(self, config: Mapping[str, Any]) -> bool:
         """Whether a tensor has this state under these options and kinds."""
@@ -197,10 +200,11 @@ def state(
     shape: Literal["elements", "rows", "columns"] = "elements",
     every: str = "",
     full_precision: bool = False,
+    size: bool = False,
 ) -> Any:
     """Declare a state as the default of a positional argument; see :class:`State`."""
     made = State(key, when, non_negative, init, scalar, changed_by, "", unless, shape, every)
-    return replace(made, full_precision=full_precision)
+    return replace(made, full_precision=full_precision, size=size)
 
 
 def factors(

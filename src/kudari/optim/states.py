@@ -79,7 +79,7 @@ def kept_as(declared: State, p: Tensor, group: Mapping[str, Any]) -> torch.dtype
         return full
     if wanted == "bf16":
         return full if p.is_complex() else torch.bfloat16
-    codec = codec_of(wanted, declared.non_negative)
+    codec = codec_of(wanted, declared.non_negative, declared.size)
     if sharding.is_sharded(p):  # a block would end where a rank's part does
         return full
     return codec if codec is not None and real(p).numel() >= SMALLEST_CODED else full
@@ -96,14 +96,19 @@ def codec_in(value: Coded) -> Codec:
     Raises:
         UnsupportedError: it is none that we know.
     """
-    found = [value.get(key) for key in ("bits", "block", "signed", "dynamic")]
+    found = [value.get(key) for key in ("bits", "block", "signed", "dynamic")] + [value.get("size", 0)]
     for codec in CODECS.values():
-        if found == [codec.bits, codec.block, int(codec.signed), int("dynamic" in codec.name)]:
+        if found == [codec.bits, codec.block, int(codec.signed), *_kind(codec)]:
             return codec
     raise UnsupportedError(
-        f"A state is coded with bits, block, signed, dynamic = {found}, which is none of our codecs.",
+        f"A state is coded with bits, block, signed, dynamic, size = {found}, which is none of our codecs.",
         fix="Load a checkpoint written by this version or an older one.",
     )
+
+
+def _kind(codec: Codec) -> tuple[int, int]:
+    """What bits, block and sign do not tell: whether the map is dynamic, and whether sizes have their own."""
+    return int("dynamic" in codec.name), int("size" in codec.name)
 
 
 def storage(value: Any) -> Storage | None:
@@ -147,7 +152,7 @@ def encode(x: Tensor, codec: Codec) -> Coded:
         "bits": codec.bits,
         "block": codec.block,
         "signed": int(codec.signed),
-        "dynamic": int("dynamic" in codec.name),
+        **dict(zip(("dynamic", "size"), _kind(codec), strict=True)),
     }
 
 

@@ -18,7 +18,7 @@ def adamax(
     p: Expr,
     g: Expr,
     m: Expr = state("exp_avg"),
-    n: Expr = state("exp_inf", non_negative=True),
+    n: Expr = state("exp_inf", non_negative=True, size=True),
     *,
     t: Expr,
     lr: Expr = hyper(2e-3, at_least=0),
