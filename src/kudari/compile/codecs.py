@@ -35,6 +35,9 @@ Code = Literal[
     "8bit", "8bit unsigned", "4bit", "4bit unsigned", "4bit size", "8bit-dynamic", "8bit-dynamic unsigned"
 ]
 
+# Smaller tensors are not coded: little to gain, and norms and biases are the ones that can be hurt.
+SMALLEST_CODED = 4096
+
 # What the formulas of a codec are about: a code, 0 for the value 0, and an element's share of the scale.
 CODE, SHARE = slot("code"), slot("share")
 # What the largest value of a block counts for at least, if it is not 0: its reciprocal is finite.

@@ -52,12 +52,14 @@ def _faults(rule: Rule) -> Iterator[tuple[str, str]]:
                     f"{did_you_mean(name, known)}",
                     "Name one of its options, kinds or hyper-parameters.",
                 )
-        if isinstance(state.init, str) and state.init not in ("zeros", "copy", *numbers):
-            hint = did_you_mean(state.init, ["zeros", "copy", *numbers])
-            yield (
-                f"state {state.key!r} starts with init={state.init!r}.{hint}",
-                ("Use 'zeros', 'copy', a number, or the name of a hyper-parameter."),
-            )
+        if state.shape == "factors":
+            starts, fix = ["zeros", "identity"], "Use 'zeros' or 'identity' for a list of matrices."
+        else:
+            starts = ["zeros", "copy", *numbers]
+            fix = "Use 'zeros', 'copy', a number, or the name of a hyper-parameter."
+        if isinstance(state.init, str) and state.init not in starts:
+            hint = did_you_mean(state.init, starts)
+            yield f"state {state.key!r} starts with init={state.init!r}.{hint}", fix
     for declared in rule.hypers:
         yield from _default(declared)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kudari.compile.codecs import CODE, CODECS, LEAST_PEAK, SHARE, Codec, codec_of
+from kudari.compile.codecs import CODE, CODECS, LEAST_PEAK, SHARE, SMALLEST_CODED, Codec, codec_of
 from kudari.compile.declarations import State
 from kudari.compile.eager import evaluate
 from kudari.compile.program import Float, Storage
@@ -25,8 +25,6 @@ from kudari.errors import UnsupportedError
 from kudari.optim import sharding
 
 STATE_DTYPES = ("fp32", "bf16", "8bit", "4bit", "8bit-dynamic")
-# Smaller tensors are not coded: little to gain, and norms and biases are the ones that can be hurt.
-SMALLEST_CODED = 4096
 FLOATS: dict[torch.dtype, Float] = {
     torch.float64: "f64",
     torch.float32: "f32",

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kudari.compile.codecs import SMALLEST_CODED
 from kudari.compile.cpu import target
 from kudari.compile.notation import Hyper, Option
 from kudari.errors import KudariError
 from kudari.optim.describe import defaults
-from kudari.optim.states import SMALLEST_CODED
 from kudari.testing.rule_runs import (
     SHAPES,
     Backend,

@@ -2,13 +2,17 @@
 
 import copy
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import kudari.optim
+import kudari.rules.soap
 from kudari.errors import HyperError, UnsupportedError
+from kudari.optim import make_class
+from kudari.optim.states import is_coded
 from tests.cpu.optim.conftest import gradients, start, trajectory
 from tests.oracle import ORACLES
 
@@ -495,3 +499,28 @@ def test_soap_with_short_states_moves_nothing_far_where_there_is_no_gradient(sta
         optimizer.step()
     # A step is about lr in each element; the largest of 5,120 in 20 steps may be a few times that.
     assert p.detach().abs().max() < 20 * 1e-3 * 5
+    averages = [optimizer.state[p][key] for key in ("exp_avg", "exp_avg_sq")]
+    assert all(is_coded(x) or x.dtype is torch.bfloat16 for x in averages)
+    p.grad[3, 7] = float("nan")
+    optimizer.step()
+    assert p.detach().isnan().any()
+
+
+@pytest.mark.parametrize(
+    "betas", [(0.95, 0.95), (0.0, 0.0), (0.9, 0.0), (0.9, 0.81), (0.9, 0.999), (0.99, 0.9)]
+)
+def test_soap_leaves_out_nothing_that_gradients_can_have_made(betas, monkeypatch):
+    """Not even without the slack, in a basis that stays as it is and in float64."""
+    rule = kudari.rules.soap.soap
+    monkeypatch.setattr(kudari.rules.soap, "SLACK", 1 + 1e-9)
+    (basis,) = rule.kinds
+    short = make_class(replace(rule, kinds=(replace(basis, of=lambda shape, group: "turned_short"),)))
+    a, b = (torch.nn.Parameter(torch.zeros(4, 6, dtype=torch.float64)) for _ in range(2))
+    kw = {"betas": betas, "precondition_frequency": 100, "lr": 0.1}
+    optimizers = short([a], **kw), kudari.optim.SOAP([b], **kw)
+    one = torch.full((4, 6), 0.5, dtype=torch.float64)  # always the same: the average is as large as can be
+    for step, g in enumerate([*gradients(0, torch.float64, [(4, 6)] * 8), *[one] * 8]):
+        a.grad = b.grad = g
+        for optimizer in optimizers:
+            optimizer.step()
+        assert torch.equal(a.detach(), b.detach()), step
