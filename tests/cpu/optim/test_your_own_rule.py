@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import kudari.optim
-from kudari.compile.notation import Step, hyper, option, rule, state
+from kudari.compile.notation import Step, factors, hyper, option, rule, state
 from kudari.errors import RuleError
 from kudari.optim import make_class
 from kudari.optim.gpu_binding import GpuBinding
@@ -133,6 +133,14 @@ def with_state(**kw):
     return mine
 
 
+def with_factors(init):
+    @rule(name="Mine", source="a test")
+    def mine(p, g, L=factors("L", lambda shape, group: shape, init=init), *, lr=hyper(0.1)):
+        return Step(p=p - lr * g, L=L)
+
+    return mine
+
+
 def returning(value):
     @rule(name="Mine", source="a test")
     def mine(p, g, *, lr=hyper(0.1), maximise=option(False)):
@@ -157,6 +165,7 @@ REFUSED = [
     (lambda: with_state(key="step"), r"Mine: a state is kept as 'step'"),
     (lambda: with_state(when="lrr"), r"Mine: state 'm' exists when='lrr'.* Did you mean 'lr'\?"),
     (lambda: with_state(init="zeroes"), r"Mine: state 'm' starts with init='zeroes'. Did you mean 'zeros'\?"),
+    (lambda: with_factors("copy"), r"state 'L' starts with init='copy'. Use 'zeros' or 'identity'"),
     (lambda: made(lr=hyper(-1.0, at_least=0)), r"the default lr=-1.0 is outside its own range. Expected"),
     (lambda: returning(lambda p, g, lr: Step(p=1.0)), r"Mine gives p one number for the whole tensor"),
     (lambda: returning(lambda p, g, lr: Step(p=lr)), r"Mine gives p one number for the whole tensor"),

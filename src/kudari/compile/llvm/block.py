@@ -100,7 +100,8 @@ class Block:
         if item.op in ("min", "max") and self.width:
             numbers = [i for i, a in enumerate(item.args) if a.kind == "scalar"]
             if len(numbers) == 1:
-                return self._bound(item, args[1 - numbers[0]], args[numbers[0]], item.args[numbers[0]])
+                (at,) = numbers
+                return self._bound(item.op, args[1 - at], args[at], constant=item.args[at].op == "const")
         if item.op in _CALLS:
             return self.call(_CALLS[item.op], args)
         if item.op in COMPARE:
@@ -129,15 +130,15 @@ class Block:
         ]
         return self.emit(f"select {self.mask} {condition}, {self.type} {values[0]}, {self.type} {values[1]}")
 
-    def _bound(self, item: Expr, x: str, number: str, expr: Expr) -> str:
-        """The larger or smaller of a vector and one number; NaN if either is. Which zero, is not said.
+    def _bound(self, op: str, x: str, number: str, constant: bool) -> str:
+        """The "max" or "min" of a vector and one number; NaN if either is. Which zero, is not said.
 
-        One instruction where NaN is in the vector alone, two otherwise; ``llvm.maximum`` takes five.
+        One instruction beside a constant, which is not NaN, two otherwise; ``llvm.maximum`` takes five.
         """
-        order = "ogt" if item.op == "max" else "olt"
+        order = "ogt" if op == "max" else "olt"
         beyond = self.emit(f"fcmp {order} {self.type} {number}, {x}")
         found = self.emit(f"select {self.mask} {beyond}, {self.type} {number}, {self.type} {x}")
-        if expr.op == "const":
+        if constant:
             return found
         unknown = self.emit(f"fcmp uno {self.type} {number}, {number}")
         return self.emit(f"select {self.mask} {unknown}, {self.type} {number}, {self.type} {found}")
