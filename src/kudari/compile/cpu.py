@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kudari.compile import cache
 from kudari.compile.llvm import ENTRY, print_llvm
 from kudari.compile.program import Program
+from kudari.errors import CompileError
 
 if TYPE_CHECKING:
     import llvmlite.binding as binding
@@ -85,7 +86,7 @@ def compile_cpu(program: Program) -> CpuKernel:
     """Compile a program, or take it from the cache on disk.
 
     Raises:
-        CompileError: if the program has an operation that the printer does not know.
+        CompileError: if the printer does not know an operation, or this processor lacks what the code needs.
     """
     with _lock:
         library, from_disk = machine_code(print_llvm(program, lanes(program)), program.name, (ENTRY,))
@@ -104,6 +105,9 @@ def machine_code(text: str, name: str, functions: Sequence[str]) -> tuple[Any, b
     Returns:
         A library, which has the functions' addresses by their names and keeps their code alive, and whether
         the code was on the disk.
+
+    Raises:
+        CompileError: the code needs functions that this process lacks.
     """
     import hashlib
 
@@ -123,7 +127,13 @@ def machine_code(text: str, name: str, functions: Sequence[str]) -> tuple[Any, b
         parts = llvm.JITLibraryBuilder().add_object_img(data)
         for function in functions:
             parts = parts.export_symbol(function)
-        return parts.link(_linker(), f"{name} {next(_number)}"), found is not None
+        try:
+            return parts.link(_linker(), f"{name} {next(_number)}"), found is not None
+        except RuntimeError as error:
+            raise CompileError(
+                f"LLVM's code for {here.cpu} calls functions that are not in this process, as it does for "
+                "float16 on processors without instructions for it.",
+            ) from error
 
 
 @functools.cache
