@@ -9,9 +9,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kudari.compile import cache
@@ -164,22 +167,23 @@ def _build(llvm: binding, text: str) -> bytes:
 @functools.cache
 def fork_address() -> int:
     """Address of a function like ``GOMP_parallel(body, data, threads, flags)``."""
-    for name in ("libgomp.so.1",):
+    for name in _runtimes():
         try:
             # Already in the process where torch has loaded it: this only finds it.
-            library = ctypes.CDLL(name, mode=_already_loaded())
-        except OSError:
+            found = ctypes.CDLL(name, mode=getattr(os, "RTLD_NOLOAD", 0) | ctypes.DEFAULT_MODE).GOMP_parallel
+        except (OSError, AttributeError):
             continue
-        address = ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value
+        address = ctypes.cast(found, ctypes.c_void_p).value
         if address:
             return address
     return ctypes.cast(_plain_fork, ctypes.c_void_p).value or 0
 
 
-def _already_loaded() -> int:
-    import os
-
-    return getattr(os, "RTLD_NOLOAD", 0) | ctypes.DEFAULT_MODE
+def _runtimes() -> tuple[str, ...]:
+    """Where torch may have its OpenMP from: GNU's, or on a Mac LLVM's, which has that function too."""
+    torch = sys.modules.get("torch")
+    folder = Path(torch.__file__ or "").parent if torch else Path()
+    return "libgomp.so.1", str(folder / "lib" / "libomp.dylib")
 
 
 _Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)

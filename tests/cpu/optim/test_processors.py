@@ -78,3 +78,24 @@ def test_half_precision_without_instructions_for_it_is_done_by_torch(on, monkeyp
         found = weights("AdamW", {"lr": 0.1}, torch.float16)
     for p, q in zip(found, expected, strict=True):
         torch.testing.assert_close(p, q, rtol=2e-3, atol=2e-3)
+
+
+def test_without_openmp_plain_threads_take_the_same_step(monkeypatch):
+    torch.set_num_threads(2)
+    params = [torch.nn.Parameter(torch.ones(1024, 2048)) for _ in range(2)]
+    found = []
+    for runtimes in (cpu._runtimes(), ()):
+        monkeypatch.setattr(cpu, "_runtimes", lambda names=runtimes: names)
+        cpu.fork_address.cache_clear()
+        torch.manual_seed(0)
+        copies = [torch.nn.Parameter(p.detach().clone()) for p in params]
+        optimizer = kudari.optim.LAMB(copies)
+        for _ in range(3):
+            for p in copies:
+                p.grad = torch.randn_like(p)
+            optimizer.step()
+        found.append(torch.stack([p.detach() for p in copies]))
+    monkeypatch.undo()
+    cpu.fork_address.cache_clear()
+    torch.set_num_threads(1)
+    assert torch.equal(*found)
