@@ -82,6 +82,9 @@ def check(rule: Rule, group: Mapping[str, Any]) -> None:
     for name, choices in CHOICES.items():
         if group.get(name, choices[0]) not in choices:
             raise _refuse(rule, name, group[name], " or ".join(map(repr, choices)))
+    for name, value in rule.fixed:
+        if group.get(name, value) != value:
+            raise _refuse(rule, name, group[name], repr(value))
     if group.get("differentiable"):
         raise HyperError(
             f"{rule.name}: differentiable=True is not allowed; expected False.",

@@ -85,7 +85,7 @@ def _match(groups: list[dict[str, Any]], saved: list[dict[str, Any]]) -> dict[An
 def _check_values(rule: Rule, groups: list[dict[str, Any]]) -> None:
     try:
         for group in groups:
-            hypers.check(rule, group)
+            hypers.check(rule, {**group, **dict(rule.fixed)})  # those of an Adam do not matter to an AdamW
     except HyperError as error:
         raise StateMismatchError(
             f"The checkpoint's values are not for this class: {error.what}.",

@@ -103,6 +103,12 @@ def test_a_checkpoint_of_an_adam_leaves_an_adamw_what_it_is():
     assert ours.param_groups[0]["decoupled_weight_decay"] is True
 
 
+def test_a_group_of_an_adamw_that_asks_for_coupled_decay_is_refused():
+    group = {"params": [torch.nn.Parameter(torch.ones(2))], "decoupled_weight_decay": False}
+    with pytest.raises(ValueError, match="AdamW: decoupled_weight_decay=False is not allowed"):
+        kudari.optim.AdamW([group])
+
+
 def test_loading_does_not_alias_the_checkpoint():
     first = kudari.optim.AdamW(start(torch.float32, SHAPES))
     walk(first, 2)
