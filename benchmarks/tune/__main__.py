@@ -6,6 +6,7 @@
 Regret of a cell: (L(suggested) - L(best of grid)) / (L(untrained) - L(best of grid)), L the held-out loss
 after a whole run. The grid is √10 apart and widened until its best is interior; a suggestion
 that ends below all of it is the best. One that diverges, or is worse than not training, has regret 1.
+Where no rate at all is better than not training there is no regret, and the cell is left out.
 
 Two readings: every seed is a cell; and the losses of the seeds are averaged before they are compared, the
 best of the grid being one rate for all of them.
@@ -82,8 +83,8 @@ def default(cell: Cell) -> float:
     return float(values["lr"])
 
 
-def by_recipe(cell: Cell) -> dict[str, Any]:
-    """Outcome with the recipe's values alone."""
+def by_recipe(cell: Cell, store: Store) -> dict[str, Any]:
+    """Outcome with the recipe's values alone, measured again when they change."""
     from kudari import optim
 
     model, ((x, _), _) = cell.task.model(cell.seed), cell.task.data()
@@ -115,7 +116,10 @@ def by_recipe(cell: Cell) -> dict[str, Any]:
         ]
         return optim.get(name)(groups, lr=lr, **extra)
 
-    loss = outcome(cell, lr, optimizer=make, schedule=values["schedule"], clip_norm=clip)
+    loss = store.get(
+        f"{cell.key} {RECIPE} lr={lr:.6g} wd={decay:.6g} {extra} clip={clip} {values['schedule']}",
+        lambda: outcome(cell, lr, optimizer=make, schedule=values["schedule"], clip_norm=clip),
+    )
     return {"lr": lr, "loss": loss}
 
 
@@ -140,10 +144,12 @@ def measure(cell: Cell, store: Store) -> Measured:
         note(name, lr, run(lr))
     note(DEFAULT, default(cell), run(default(cell)))
     best = min(losses)
-    by = store.get(f"{cell.key} {RECIPE}", lambda: by_recipe(cell))  # may end below: it also sets the decay
+    by = by_recipe(cell, store)  # may end below: it also sets the decay
     found.append((RECIPE, by["lr"], by["loss"], 0.0, ""))
 
     def regret(loss: float) -> float:
+        if best >= start:  # nothing to learn
+            return math.nan
         return min(1.0, max(0.0, loss - best) / (start - best)) if math.isfinite(loss) else 1.0
 
     results = [Result(cell, m, lr, regret(loss), cost, sure, loss) for m, lr, loss, cost, sure in found]
@@ -222,14 +228,17 @@ def main() -> int:
     store, started = Store(FOLDER / "grid.json"), time.perf_counter()
     results: list[Result] = []
     means: list[Result] = []
+    unlearnable = 0
     for task in TASKS:
         if args.tasks and task.name not in args.tasks:
             continue
         print(f"{task.name}: {task.about}", file=sys.stderr, flush=True)
         for name in OPTIMIZERS:
             cells = [measure(Cell(task, name, seed), store) for seed in SEEDS]
-            results += [r for cell in cells for r in cell.results]
-            means += averaged(cells)
+            with_regret = [cell for cell in cells if not math.isnan(cell.results[0].regret)]
+            unlearnable += len(cells) - len(with_regret)
+            results += [r for cell in with_regret for r in cell.results]
+            means += averaged(cells) if with_regret else []
     for frozen_on, title in ((True, "Tasks the rule was made on"), (False, "Tasks held out")):
         part = [r for r in results if r.cell.task.frozen_on is frozen_on]
         if part:
@@ -239,6 +248,8 @@ def main() -> int:
     details(results)
     ours = [r for r in results if r.method == OURS]
     declined = sum(r.confidence == "none" for r in ours)
+    if unlearnable:
+        print(f"\nCells left out, as no rate tried ends below the untrained model: {unlearnable}.")
     print(
         f"\n{OURS}: cost at most {max(r.cost for r in ours):.2f} of a run, mean "
         f"{statistics.fmean(r.cost for r in ours):.2f}; no reliable suggestion in {declined} of {len(ours)}. "
