@@ -12,9 +12,9 @@ float right by n halves its exponent n times and gives, up to a few percent, its
 is that root to the nearest 128th (signed states, n = 2) or 256th (others, n = 3); shifting back reads it,
 exactly. Codes lie as close as those of a fourth or eighth power, without a root to take.
 
-``4bit``: a square for signed states, the square of k*(k + 3) for second moments, rounded up or down so that
+``4bit``: a square for signed states, the square of k*(k + 2) for second moments, rounded up or down so that
 the expectation is exact (for second moments, that of the root). A state that the direction divides by as it
-is, and not by its root, is a square too: the smallest second moment is 1/4556 of the largest, and a small
+is, and not by its root, is a square too: the smallest second moment is 1/7225 of the largest, and a small
 average over such a divisor would be a step a hundred times too long. The draw is a hash of the element's own
 bits: it needs no generator, and the same value always gets the same code. Rounded to nearest, coarse codes
 would freeze an average that moves by a thousandth a step.
@@ -119,7 +119,7 @@ def _rounded_root(y: Expr, bend: float = 0.0) -> Expr:
 
 # Code k of 4 bits for a second moment stands for the square of k*(k + BEND): near the power 3 of k. A larger
 # BEND lengthens LAMB's direction less and puts small moments further from their code.
-BEND = 3.0
+BEND = 2.0
 
 
 def _steps(x: Expr, borders: list[float], values: list[float]) -> Expr:

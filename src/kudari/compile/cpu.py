@@ -134,8 +134,8 @@ def machine_code(text: str, name: str, functions: Sequence[str]) -> tuple[Any, b
             return parts.link(_linker(), f"{name} {next(_number)}"), found is not None
         except RuntimeError as error:
             raise CompileError(
-                f"LLVM's code for {here.cpu} calls functions that are not in this process, as it does for "
-                "float16 on processors without instructions for it.",
+                f"LLVM's code for {here.cpu} cannot be loaded: where it calls functions that are not in this "
+                "process, as for float16 on processors without instructions for it, there is no kernel.",
             ) from error
 
 
