@@ -30,13 +30,14 @@ from benchmarks.tune.more_tasks import MORE_TASKS
 from benchmarks.tune.once_held_out import ONCE_HELD_OUT
 from benchmarks.tune.rivals import RIVALS
 from benchmarks.tune.tasks import TASKS as FIRST_TASKS
+from benchmarks.tune.then_held_out import THEN_HELD_OUT
 
 from kudari.tune import recipe
 from kudari.tune.learning_rate import find_lr
 
-TASKS = (*FIRST_TASKS, *MORE_TASKS, *ONCE_HELD_OUT, *HELD_OUT)
+TASKS = (*FIRST_TASKS, *MORE_TASKS, *ONCE_HELD_OUT, *THEN_HELD_OUT, *HELD_OUT)
 FOLDER = Path("runs/bench-tune")
-RULE = 2  # which of our rules is kept in the folder: its suggestions are measured again when it changes
+RULE = 4  # which of our rules is kept in the folder: its suggestions are measured again when it changes
 OURS, DEFAULT, RECIPE = "kudari tune.lr", "optimizer's default", "recipe alone"
 
 

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from kudari import optim, tune
 from kudari.errors import ArgumentError
 from kudari.train.options import Options
-from kudari.tune.learning_rate import _decide
+from kudari.tune.learning_rate import _decide, scan_weight
 from kudari.tune.range_test import RangeTest, _read, has_diverged, smooth
 from kudari.tune.short_runs import Probe, ShortRuns, short_runs, vertex
-from kudari.tune.step_shape import step_of
+from kudari.tune.step_shape import StepShape, step_of
 from kudari.tune.trial import open_trials
 from kudari.tune.untouched import untouched
 from tests.cpu.train_runs import network, points
@@ -289,13 +289,15 @@ def test_a_scheduler_that_cannot_be_shortened_is_refused():
         tune.lr(model, "cross_entropy", points(), optimizer, schedule=scheduler, steps=300)
 
 
-def decided(probes, start=2.3, steps=20, ignores=0.0, fall=0.7, **scan):
-    """What is suggested for a run as long as its range test, so that nothing is brought down to a length."""
-    trials = SimpleNamespace(steps=steps, lr=1e-3, spent=10.0)
-    rates = (1.0, math.exp(1 / steps))
-    values = {"low": 1e-3, "best": 1e-2, "middle": 1e-2, "high": 9.0, "diverged": True}
+def decided(probes, start=2.3, by_scan=1e-2, ignores=0.0, fall=0.7, **scan):
+    """What is suggested where both are a tenth of the run and the range test suggests ``by_scan``."""
+    trials = SimpleNamespace(steps=200, lr=1e-3, spent=10.0)
+    rates = (1.0, math.exp(1 / 20))
+    middle = by_scan * 10 ** (0.15 + 0.25 * ignores)  # brought down to the run's length again
+    values = {"low": 1e-3, "best": 1e-2, "middle": middle, "high": 9.0, "diverged": True}
     test = RangeTest(rates, (), (1.0,), **{**values, **scan}, drop=fall, noise=0.1)
-    return _decide(trials, test, ShortRuns(tuple(probes), steps, start), ignores)
+    step = StepShape(moved=1e-2, ignores=ignores, memory=0.0)
+    return _decide(trials, test, ShortRuns(tuple(probes), 20, start), step)
 
 
 @pytest.mark.parametrize(
@@ -311,21 +313,64 @@ def test_a_suggestion_is_as_sure_as_the_loss_fell_in_both(reached, fall, confide
 @pytest.mark.parametrize(("high", "highest"), [(3e-2, 3e-2), (9.0, 0.1)])
 def test_no_suggestion_is_above_the_rate_at_which_the_range_test_diverged(high, highest):
     probes = [Probe(1e-3, 2.2), Probe(1e-2, 1.5), Probe(1e-1, 0.5)]
-    assert decided(probes, middle=highest, high=high).lr == pytest.approx(highest)
+    assert decided(probes, by_scan=highest, high=high).lr == pytest.approx(highest)
 
 
-def test_range_test_and_short_runs_are_averaged_by_how_steps_answer_to_a_gradient():
+def test_range_test_and_short_runs_are_averaged_and_short_runs_of_some_brought_down_to_the_length():
     probes = [Probe(1e-3, 2.0), Probe(1e-2, 1.0), Probe(1e-1, 2.0)]
-    follows, ignores = (decided(probes, ignores=share, middle=1e-3).lr for share in (0.0, 1.0))
-    assert follows == pytest.approx(10**-2.4)  # a weight of 0.4 over log rate, between 1e-3 and 1e-2
-    assert ignores == pytest.approx(10**-2.8)
+    follows, ignores = (decided(probes, ignores=share, by_scan=1e-3).lr for share in (0.0, 1.0))
+    assert follows == pytest.approx(10**-2.5)  # both a tenth: one to one over log rate, between 1e-3 and 1e-2
+    assert ignores == pytest.approx(10**-2.625)  # 1e-2 is 10**-2.25 in ten times as many steps
+
+
+def test_what_an_estimate_counts_is_the_inverse_square_of_how_much_shorter_it_was():
+    assert scan_weight(0.01, 0.01) == 0.5
+    assert scan_weight(0.1, 0.01) == pytest.approx(0.8)
+    assert scan_weight(0.01, 0.1) == pytest.approx(0.2)
+    assert scan_weight(0.01, 1.0) == 0
+
+
+def scanned(**changed):
+    """A range test that diverged at 1 and learned a twentieth of the loss, hardly any noise in it."""
+    values = {"low": 1e-3, "best": 1e-2, "middle": 1e-2, "high": 1.0, "diverged": True}
+    values |= {"drop": 0.1, "noise": 0.02, "losses": (), "smoothed": (2.0,)}
+    return RangeTest((1.0, math.exp(1 / 13)), **{**values, **changed})
+
+
+@pytest.mark.parametrize(("memory", "edge"), [(0.0, 10**-0.7), (0.9, 10**-1.51)])
+def test_where_little_was_learned_the_edge_counts_as_much_as_little_was_learned(memory, edge):
+    step = StepShape(moved=1e-2, ignores=0.0, memory=memory)
+    middle = scanned(drop=1.6).suggests(300, step)
+    assert middle < edge
+    assert scanned(drop=0.0, noise=0.0).suggests(300, step) == pytest.approx(edge)
+    assert scanned().suggests(300, step) == pytest.approx(middle**0.3 * edge**0.7)
+    assert scanned(drop=0.0, noise=0.8).suggests(300, step) == pytest.approx(middle)  # who knows
+    assert scanned(diverged=False).suggests(300, step) == pytest.approx(middle)
+    assert scanned(middle=0.9).suggests(13, step) == pytest.approx(0.9)  # never below the middle
+    ignoring = StepShape(moved=1e-2, ignores=1.0, memory=memory)
+    assert scanned(drop=0.0).suggests(13, ignoring) == scanned(drop=1.6).suggests(13, ignoring)
+
+
+@pytest.mark.parametrize(
+    ("steps", "budget", "decades"), [(300, 0.5, 82 / 30), (3000, 0.5, 3.5), (300, 9, 3.5)]
+)
+def test_a_range_test_has_thirty_steps_a_decade_and_begins_no_lower_for_more_of_them(steps, budget, decades):
+    found = tune.lr(
+        network(), "cross_entropy", points(200), "adamw", steps=steps, batch_size=16, budget=budget
+    )
+    rates = found.scan.rates
+    assert rates[30] / rates[0] == pytest.approx(10)
+    options = Options(loss="cross_entropy", optimizer="adamw", steps=steps, batch_size=16)
+    with open_trials(network(), points(200), None, options) as trials:
+        moved = step_of(trials).moved
+    assert rates[0] * moved / found.default == pytest.approx(10**-decades, rel=1e-3)
 
 
 def test_where_short_runs_learned_nothing_the_range_test_alone_suggests_and_says_little():
     nothing = [Probe(1e-2, 2.3), Probe(1e-1, 2.5)]
-    found = decided(nothing, middle=4e-3)
+    found = decided(nothing, by_scan=4e-3)
     assert (found.lr, found.confidence) == (pytest.approx(4e-3), "low")
-    assert decided(nothing, middle=4e-3, fall=0.05).confidence == "none"  # no more than the noise
+    assert decided(nothing, by_scan=4e-3, fall=0.05).confidence == "none"  # no more than the noise
     assert decided([Probe(1e-2, math.inf)]).confidence == "none"
 
 
@@ -392,32 +437,48 @@ def test_short_runs_take_the_first_steps_of_the_schedule_and_reach_its_peak(peak
     assert max(begun[:11]) == max(whole)
 
 
+class Valley:
+    """Trials whose loss is a parabola over log rate; the first judging is that of the start."""
+
+    spent, steps, lr = 0.0, 300, 1e-2
+
+    def __init__(self, best):
+        self.best, self.tried = best, []
+
+    def begun(self, steps):
+        return lambda step: 1.0
+
+    def run(self, lr, steps, *, judge, factor=None, stop=None):
+        self.spent += steps + judge / 3
+        place = round(2 * math.log10(lr / 1e-2), 6)
+        if steps:
+            self.tried.append(place)
+        loss = 1.0 + 0.1 * (place - self.best) ** 2 if steps else 3.0
+        return SimpleNamespace(judged=(loss,) * judge)
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps", "runs"), [(80, 24, 3), (150, 47, 3), (300, 97, 3), (1300, 300, 4), (9000, 300, 8)]
+)
+def test_a_larger_budget_makes_short_runs_longer_until_they_are_whole_ones_and_then_more(budget, steps, runs):
+    trials = Valley(20)
+    found = short_runs(trials, 1e-2, float(budget))
+    assert (found.steps, len(found.probes)) == (steps, runs)
+    assert trials.spent <= budget + 1
+
+
+def test_short_runs_that_have_nothing_left_to_learn_are_not_taken_for_diverged():
+    found = tune.lr(network(), "cross_entropy", points(128), "adamw", steps=1500, batch_size=16)
+    assert len(found.probes) == 3
+    assert all(probe.loss < 0.3 for probe in found.probes)  # the largest loses four times its lowest loss again
+
+
 @pytest.mark.parametrize("best", [-2, 0, 3])
 def test_short_runs_climb_to_the_best_rate_and_one_beyond(best):
-    tried = []
-
-    class Valley:
-        """Trials whose loss is a parabola over log rate; the first judging is that of the start."""
-
-        spent, steps = 0.0, 300
-
-        def begun(self, steps):
-            return lambda step: 1.0
-
-        def run(self, lr, steps, *, judge, factor=None, stop=None):
-            self.spent += steps + judge / 3
-            place = round(2 * math.log10(lr / 1e-2), 6)
-            if steps:
-                tried.append(place)
-            loss = 1.0 + 0.1 * (place - best) ** 2 if steps else 3.0
-            return SimpleNamespace(judged=(loss,) * judge)
-
-        lr = 1e-2
-
-    trials = Valley()
+    trials = Valley(best)
     found = short_runs(trials, 1e-2, 110.0)
-    assert tried[:2] == [0, 1]
-    assert tried[2] == (-1 if best <= 0 else 2)
+    assert trials.tried[:2] == [0, 1]
+    assert trials.tried[2] == (-1 if best <= 0 else 2)
     assert found.steps >= 30
     assert trials.spent <= 111
 

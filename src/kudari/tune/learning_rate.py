@@ -10,21 +10,14 @@ from torch import nn
 
 from kudari.errors import ArgumentError
 from kudari.tune.range_test import RangeTest, range_test
-from kudari.tune.short_runs import Probe, ShortRuns, short_runs, vertex
-from kudari.tune.step_shape import step_of
+from kudari.tune.short_runs import Probe, ShortRuns, short_runs
+from kudari.tune.step_shape import StepShape, step_of
 from kudari.tune.trial import Trials, open_trials, shaped
 
 Confidence = Literal["high", "medium", "low", "none"]
 
 RANGE_SHARE = 0.55
 """Share of the budget the range test may take; what it leaves goes to the short runs."""
-
-SCAN_WEIGHT = (0.4, 0.8)
-"""How much the range test counts beside the short runs, for steps that follow the gradient and that do not.
-
-Both estimate one rate, with errors that hardly depend on each other, so they are averaged. On the tasks
-of ``make bench-tune`` the short runs know more where steps follow the gradient, the range test where not.
-"""
 
 MUCH, LITTLE = 0.5, 0.25
 """Shares of the loss that both have to bring down for a suggestion to be called ``high``, and ``medium``."""
@@ -133,14 +126,14 @@ def find_lr(trials: Trials, budget: float = 0.5) -> LrSuggestion:
     scan = range_test(trials, max(30, int(RANGE_SHARE * allowed)), step.moved)
     if not scan.rates or len(scan.rates) < 8:
         return _none(trials, "The loss was not finite from the first steps on, at any rate.", scan)
-    centre = scan.brought_down(trials.steps, step.ignores)
-    runs = short_runs(trials, centre, allowed - (trials.spent - begun))
+    by_scan = scan.suggests(trials.steps, step)
+    runs = short_runs(trials, by_scan, allowed - (trials.spent - begun))
     if runs is None:
         return _none(trials, "The loss is not finite before training.", scan)
-    return _decide(trials, scan, runs, step.ignores)
+    return _decide(trials, scan, runs, step)
 
 
-def _decide(trials: Trials, scan: RangeTest, runs: ShortRuns, ignores: float) -> LrSuggestion:
+def _decide(trials: Trials, scan: RangeTest, runs: ShortRuns, step: StepShape) -> LrSuggestion:
     if not math.isfinite(runs.best.loss):
         return _none(trials, f"Runs of {runs.steps} steps diverged at every rate tried.", scan, runs)
     learned = runs.fall > ROUNDING
@@ -153,20 +146,19 @@ def _decide(trials: Trials, scan: RangeTest, runs: ShortRuns, ignores: float) ->
             scan,
             runs,
         )
-    by_scan = scan.brought_down(trials.steps, ignores)
-    peak, width = vertex(runs.probes) if learned else (by_scan, 0.25)
+    by_scan = scan.suggests(trials.steps, step)
+    by_runs, width = runs.suggests(trials.steps, step) if learned else (by_scan, 0.25)
     if scan.diverged:  # what a short run just survives, a long one does not
-        peak = min(peak, scan.high)
-    low, high = SCAN_WEIGHT
-    weight = low + (high - low) * ignores
-    at = peak ** (1.0 - weight) * by_scan**weight
+        by_runs = min(by_runs, scan.high)
+    weight = scan_weight(scan.length / trials.steps, runs.steps / trials.steps)
+    at = by_runs ** (1.0 - weight) * by_scan**weight
     fall = min(scan.fall, runs.fall)
     return LrSuggestion(
         lr=at,
         low=at / 10**width,
         high=at * 10**width,
         confidence="high" if fall >= MUCH else "medium" if fall >= LITTLE else "low",
-        why=_why(scan, runs, by_scan, peak if learned else None, trials.steps),
+        why=_why(scan, runs, by_scan, by_runs if learned else None, trials.steps),
         default=trials.lr,
         steps=trials.steps,
         spent=trials.spent,
@@ -176,9 +168,29 @@ def _decide(trials: Trials, scan: RangeTest, runs: ShortRuns, ignores: float) ->
     )
 
 
-def _why(scan: RangeTest, runs: ShortRuns, by_scan: float, peak: float | None, steps: int) -> str:
-    parts = [f"The range test learns most around {scan.middle:.2g}, {by_scan:.2g} for {steps:,} steps"]
-    parts[0] += f". Short runs of {runs.steps} steps do around {peak:.2g}." if peak is not None else "."
+def scan_weight(scan: float, short: float) -> float:
+    """What the range test counts in the mean of both, 0 to 1.
+
+    Their errors hardly depend on each other, and each grows with how much shorter than the whole run it was,
+    in decades; the weights are the inverse squares.
+
+    Args:
+        scan, short: lengths of range test and short runs, as shares of the run's, above 0 and at most 1.
+
+    Example:
+        >>> round(scan_weight(0.04, 0.08), 2), scan_weight(0.001, 1.0)
+        (0.38, 0.0)
+    """
+    for_scan, for_short = math.log(short) ** 2, math.log(scan) ** 2
+    return for_scan / (for_scan + for_short) if short < 1.0 else 0.0
+
+
+def _why(scan: RangeTest, runs: ShortRuns, by_scan: float, by_runs: float | None, steps: int) -> str:
+    found = f"The range test learns most around {scan.middle:.2g}"
+    if scan.on_plateau > 0.5:
+        found = f"The range test learned little before it diverged at {scan.high:.2g}"
+    parts = [f"{found}, which makes {by_scan:.2g} for {steps:,} steps"]
+    parts[0] += "." if by_runs is None else f"; short runs of {runs.steps} steps make it {by_runs:.2g}."
     parts.append(
         f"Training diverges from {scan.high:.2g} on." if scan.diverged else "No rate tried made it diverge."
     )

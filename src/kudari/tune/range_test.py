@@ -14,16 +14,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 
+from kudari.tune.step_shape import StepShape
 from kudari.tune.trial import Trials
 
 STEPS_PER_DECADE = 30
 """At fewer steps a decade the loss reacts to rates that are long past when it shows."""
 
-WIDEST = 4.5
-"""Decades that are scanned at most."""
+WIDEST = 3.5
+"""Decades that are scanned at most. A scan that begins lower learns there, and its basin, whose middle is
+what counts, grows downwards: on the tasks of ``make bench-tune`` 4.5 decades are worse than 2.5."""
 
 LARGEST_MOVE = 1.0
 """Where the scan expects to end: one step as long as the weights are large."""
+
+BEYOND = 1.5
+"""Decades the scan goes on where it has not diverged there and steps are left."""
 
 SMOOTHING = 4.0
 """Standard deviation, in steps, of the window that smooths the losses. Centred: no lag (zero phase)."""
@@ -42,9 +47,18 @@ training converges, so they wander at the end in proportion to the rate, and mor
 smaller ones. Measured on tasks of ``make bench-tune``.
 """
 
-EDGE = 10.0
+UNSEEN = 10.0
 """Where no fall is seen in the noise, the middle is taken to be so much below the rate that diverged: too low
 costs less than too high."""
+
+PLATEAU = 0.2
+"""Where fall and noise together are a smaller share of the loss than this, training has hardly begun, and the
+basin of steps that follow the gradient begins wherever a bias was learned. The smaller they are, the more
+the other end counts."""
+
+EDGE = (0.7, 0.9)
+"""Decades from the rate that diverged down to the best one: without memory, and how many more with all of it
+(momentum of 1), where divergence shows late."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +102,23 @@ class RangeTest:
         """Steps in which the rate grows e-fold: the scan is near each rate for about so long."""
         return 1.0 / math.log(self.rates[1] / self.rates[0])
 
-    def brought_down(self, steps: int, ignores: float) -> float:
-        """The middle as a rate for a run of ``steps``, whose steps ignore the gradient's size by so much."""
+    @property
+    def on_plateau(self) -> float:
+        """How little was learned before it diverged: 1 nothing, 0 enough, or too noisy to tell."""
+        if not self.diverged:
+            return 0.0
+        share = (self.drop + self.noise) / max(abs(self.smoothed[0]), 1e-12)
+        return max(0.0, 1.0 - share / PLATEAU)
+
+    def suggests(self, steps: int, step: StepShape) -> float:
+        """For a run of ``steps``: the middle brought down to its length, on a plateau nearer the edge."""
         low, high = LENGTH_POWER
-        return self.middle * float((self.length / steps) ** (low + (high - low) * ignores))
+        power = low + (high - low) * step.ignores
+        middle = self.middle * float((self.length / steps) ** power)
+        plain, more = EDGE
+        edge = self.high / float(10.0 ** (plain + more * step.memory))
+        at = self.on_plateau * (1.0 - step.ignores)
+        return float(middle ** (1.0 - at) * max(middle, edge) ** at)
 
 
 def range_test(trials: Trials, most_steps: int, moved: float) -> RangeTest:
@@ -105,13 +132,15 @@ def range_test(trials: Trials, most_steps: int, moved: float) -> RangeTest:
     Returns:
         The :class:`RangeTest`; every loss in it is finite.
     """
-    decades = min(WIDEST, most_steps / STEPS_PER_DECADE)
-    per_decade = max(STEPS_PER_DECADE, min(50, int(most_steps / WIDEST)))
-    start = first_rate(trials, decades, moved)
-    limit = min(most_steps, math.ceil(per_decade * (WIDEST + 1.5)))
-    trace = trials.run(start, limit, factor=lambda step: 10.0 ** (step / per_decade), stop=has_diverged)
+    start = first_rate(trials, min(WIDEST, most_steps / STEPS_PER_DECADE), moved)
+    limit = min(most_steps, math.ceil(STEPS_PER_DECADE * (WIDEST + BEYOND)))
+
+    def factor(step: int) -> float:
+        return float(10.0 ** (step / STEPS_PER_DECADE))
+
+    trace = trials.run(start, limit, factor=factor, stop=has_diverged)
     losses = [value for value in trace.losses if math.isfinite(value)]
-    rates = [start * 10.0 ** (i / per_decade) for i in range(len(losses))]
+    rates = [start * factor(i) for i in range(len(losses))]
     diverged = trace.broke or has_diverged(losses)
     return _read(rates, losses, diverged)
 
@@ -193,7 +222,7 @@ def _read(rates: list[float], losses: list[float], diverged: bool) -> RangeTest:
         tuple(smoothed),
         low=rates[begun],
         best=rates[at],
-        middle=rates[-1] / EDGE if diverged and drop <= noise else _middle(rates, smoothed, at),
+        middle=rates[-1] / UNSEEN if diverged and drop <= noise else _middle(rates, smoothed, at),
         high=rates[-1],
         diverged=diverged,
         drop=drop,

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 
-from kudari.tune.range_test import has_diverged
+from kudari.tune.step_shape import StepShape
 from kudari.tune.trial import Trials
 
 SPACING = 10**0.5
-RUNS = 3
-"""Short runs that the budget is divided by. What those that diverge leave over pays for more."""
+RUNS, MOST = 3, 8
+"""Short runs that the budget is divided by, and how many there are at most: those that diverge leave some,
+and so does a budget of more than so many whole runs."""
 SHORTEST = 12
+LENGTH_POWER = 0.25
+"""How the best rate falls with the length of a run, as a power of it, where steps ignore the gradient's size
+(Adam, Lion, Muon): a short run has not yet to settle. Where steps follow it (SGD) it does not."""
 JUDGES = 6
 """Batches kept from training to judge by."""
 
@@ -55,13 +59,17 @@ class ShortRuns:
         """How far the best one got below the start, as a share of it; minus infinity where all diverged."""
         return (self.start - self.best.loss) / max(abs(self.start), 1e-12)
 
+    def suggests(self, steps: int, step: StepShape) -> tuple[float, float]:
+        """A rate for a run of ``steps``, and how many decades around it are about as good."""
+        peak, width = vertex(self.probes)
+        return peak * float((self.steps / steps) ** (LENGTH_POWER * step.ignores)), width
+
 
 def short_runs(trials: Trials, centre: float, left: float) -> ShortRuns | None:
     """Train the first steps of the run at a rate, at the next larger one, and on from the better of the two.
 
     The larger one comes second because most of what goes wrong is a rate that is too low, and because runs
-    that diverge end early and cost little. Their best rate is taken as it is: on the tasks of
-    ``make bench-tune`` no factor between a short run and the whole one did better for all optimizers.
+    that diverge end early and cost little.
 
     Args:
         trials: of the user's run.
@@ -78,7 +86,7 @@ def short_runs(trials: Trials, centre: float, left: float) -> ShortRuns | None:
     steps = min(trials.steps, max(SHORTEST, int((left - looks) / RUNS - looks)))
     found: dict[int, Probe] = {}
     wanted = [0, 1]
-    while wanted and len(found) < 8 and trials.spent + steps + looks <= end + 1:
+    while wanted and len(found) < MOST and trials.spent + steps + looks <= end:
         place = wanted.pop(0)
         found[place] = _one(trials, centre * SPACING**place, steps, fmean(before))
         if not math.isfinite(found[place].loss):
@@ -88,9 +96,25 @@ def short_runs(trials: Trials, centre: float, left: float) -> ShortRuns | None:
 
 
 def _one(trials: Trials, rate: float, steps: int, start: float) -> Probe:
-    after = trials.run(rate, steps, factor=trials.begun(steps), judge=JUDGES, stop=has_diverged).judged
+    after = trials.run(rate, steps, factor=trials.begun(steps), judge=JUDGES, stop=has_blown_up).judged
     sound = after and fmean(after) <= start + abs(start)
     return Probe(rate, fmean(after) if sound else math.inf)
+
+
+def has_blown_up(losses: Sequence[float]) -> bool:
+    """Whether the newest losses are more than twice the first ones.
+
+    Less is no reason to stop. Many a run loses again what it had learned on the way to where it learns most,
+    and one that has nothing left to learn loses four times its lowest loss by chance.
+
+    Example:
+        >>> has_blown_up([2.3] * 5 + [1e-3] * 20 + [0.1] * 5), has_blown_up([2.3] * 10 + [4.7] * 5)
+        (False, True)
+    """
+    if len(losses) < 10:
+        return False
+    first = fmean(losses[:5])
+    return median(losses[-5:]) > first + abs(first)
 
 
 def _further(found: dict[int, Probe]) -> list[int]:
