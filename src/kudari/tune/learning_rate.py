@@ -88,7 +88,8 @@ def lr(
             read again.
         optimizer: a name, a class, an Optimizer (its state is where trials begin; groups keep the ratios of
             their rates), or a function of the parameters.
-        budget: steps to spend, as a share of the run's; 0.5 is half a training run.
+        budget: steps to spend, as a share of the run's; 0.5 is half a training run, 4 pays for trying whole
+            runs.
         options: the other keyword arguments of :func:`kudari.fit` that shape the run: ``steps`` or
             ``epochs``, ``schedule``, ``batch_size``, ``accumulate``, ``clip_norm``, ``precision``,
             ``weight_decay``, ``augment``, ``seed``, ``device``, ``threads``.
@@ -197,7 +198,7 @@ def _why(scan: RangeTest, runs: ShortRuns, by_scan: float, by_runs: float | None
     if min(scan.fall, runs.fall) < LITTLE:
         parts.append(
             f"Little was learned, {scan.fall:.0%} of the loss in the range test, {max(0.0, runs.fall):.0%} "
-            "in short runs: a larger budget tells more."
+            "in short runs: a larger budget tells more, and 4 pays for whole runs."
         )
     return " ".join(parts)
 

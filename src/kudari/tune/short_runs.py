@@ -102,19 +102,19 @@ def _one(trials: Trials, rate: float, steps: int, start: float) -> Probe:
 
 
 def has_blown_up(losses: Sequence[float]) -> bool:
-    """Whether the newest losses are more than twice the first ones.
+    """Whether the newest losses are far above the first ones, four times as high.
 
-    Less is no reason to stop. Many a run loses again what it had learned on the way to where it learns most,
-    and one that has nothing left to learn loses four times its lowest loss by chance.
+    Less is no reason to stop. At its best rate SGD may lose what it had learned and as much again before it
+    learns most, and a run with nothing left to learn loses four times its lowest loss by chance.
 
     Example:
-        >>> has_blown_up([2.3] * 5 + [1e-3] * 20 + [0.1] * 5), has_blown_up([2.3] * 10 + [4.7] * 5)
+        >>> has_blown_up([2.3] * 5 + [1e-3] * 20 + [0.1] * 5), has_blown_up([2.3] * 10 + [9.3] * 5)
         (False, True)
     """
     if len(losses) < 10:
         return False
     first = fmean(losses[:5])
-    return median(losses[-5:]) > first + abs(first)
+    return median(losses[-5:]) > first + 3 * abs(first)
 
 
 def _further(found: dict[int, Probe]) -> list[int]:
