@@ -470,9 +470,7 @@ def test_a_larger_budget_makes_short_runs_longer_until_they_are_whole_ones_and_t
 def test_short_runs_that_have_nothing_left_to_learn_are_not_taken_for_diverged():
     found = tune.lr(network(), "cross_entropy", points(128), "adamw", steps=1500, batch_size=16)
     assert len(found.probes) == 3
-    assert all(
-        probe.loss < 0.3 for probe in found.probes
-    )  # one loses four times its lowest loss again
+    assert all(probe.loss < 0.3 for probe in found.probes)  # one loses four times its lowest loss again
 
 
 @pytest.mark.parametrize("best", [-2, 0, 3])
