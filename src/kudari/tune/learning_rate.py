@@ -159,7 +159,7 @@ def _decide(trials: Trials, scan: RangeTest, runs: ShortRuns, step: StepShape) -
         low=at / 10**width,
         high=at * 10**width,
         confidence="high" if fall >= MUCH else "medium" if fall >= LITTLE else "low",
-        why=_why(scan, runs, by_scan, by_runs if learned else None, trials.steps),
+        why=_why(scan, runs, by_scan, by_runs if learned else None, trials.steps, step),
         default=trials.lr,
         steps=trials.steps,
         spent=trials.spent,
@@ -186,9 +186,11 @@ def scan_weight(scan: float, short: float) -> float:
     return for_scan / (for_scan + for_short) if short < 1.0 else 0.0
 
 
-def _why(scan: RangeTest, runs: ShortRuns, by_scan: float, by_runs: float | None, steps: int) -> str:
+def _why(
+    scan: RangeTest, runs: ShortRuns, by_scan: float, by_runs: float | None, steps: int, step: StepShape
+) -> str:
     found = f"The range test learns most around {scan.middle:.2g}"
-    if scan.on_plateau > 0.5:
+    if scan.on_plateau(step) > 0.5:
         found = f"The range test learned little before it diverged at {scan.high:.2g}"
     parts = [f"{found}, which makes {by_scan:.2g} for {steps:,} steps"]
     parts[0] += "." if by_runs is None else f"; short runs of {runs.steps} steps make it {by_runs:.2g}."

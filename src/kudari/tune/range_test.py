@@ -57,8 +57,9 @@ basin of steps that follow the gradient begins wherever a bias was learned. The 
 the other end counts."""
 
 EDGE = (0.7, 0.9)
-"""Decades from the rate that diverged down to the best one: without memory, and how many more with all of it
-(momentum of 1), where divergence shows late."""
+"""How many decades below the rate that diverged the edge is taken to be: without memory, and how many more
+with all of it (momentum of 1), where divergence shows late. On average the best rate lies 0.35 below, give
+or take 0.4; beyond it a run is lost."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,15 @@ class RangeTest:
         """Steps in which the rate grows e-fold: the scan is near each rate for about so long."""
         return 1.0 / math.log(self.rates[1] / self.rates[0])
 
-    @property
-    def on_plateau(self) -> float:
-        """How little was learned before it diverged: 1 nothing, 0 enough, or too noisy to tell."""
+    def on_plateau(self, step: StepShape) -> float:
+        """How much the edge counts, 0 to 1: the more the less was learned before it diverged.
+
+        0 where enough was learned, where noise does not let it be told, and where steps ignore the gradient.
+        """
         if not self.diverged:
             return 0.0
         share = (self.drop + self.noise) / max(abs(self.smoothed[0]), 1e-12)
-        return max(0.0, 1.0 - share / PLATEAU)
+        return max(0.0, 1.0 - share / PLATEAU) * (1.0 - step.ignores)
 
     def suggests(self, steps: int, step: StepShape) -> float:
         """For a run of ``steps``: the middle brought down to its length, on a plateau nearer the edge."""
@@ -117,7 +120,7 @@ class RangeTest:
         middle = self.middle * float((self.length / steps) ** power)
         plain, more = EDGE
         edge = self.high / float(10.0 ** (plain + more * step.memory))
-        at = self.on_plateau * (1.0 - step.ignores)
+        at = self.on_plateau(step)
         return float(middle ** (1.0 - at) * max(middle, edge) ** at)
 
 

@@ -17,7 +17,7 @@ and so does a budget of more than so many whole runs."""
 SHORTEST = 12
 LENGTH_POWER = 0.25
 """How the best rate falls with the length of a run, as a power of it, where steps ignore the gradient's size
-(Adam, Lion, Muon): a short run has not yet to settle. Where steps follow it (SGD) it does not."""
+(Adam, Lion, Muon): a short run ends before it has to settle. Where steps follow it (SGD), it stays."""
 JUDGES = 6
 """Batches kept from training to judge by."""
 
