@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import functools
 import keyword
-import sysconfig
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from benchmarks.tune.more_tasks import photo, windows
+from benchmarks.tune.more_tasks import library, photo, windows
 from benchmarks.tune.tasks import (
     CONTEXT,
     VOCABULARY,
@@ -21,23 +19,17 @@ from benchmarks.tune.tasks import (
     Task,
     digits,
     digits_flat,
-    learned,
     lower_half,
     next_character,
+    on_a_body,
     raw,
     seeded,
     split,
 )
+from benchmarks.tune.then_held_out import Encoder
 from torch import Tensor, nn
 
 from kudari import models
-
-
-@functools.cache
-def library(names: str) -> str:
-    """The modules of Python's library whose names begin with one of some letters."""
-    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob(f"[{names}]*.py"))
-    return "".join(f.read_text("utf-8", "replace") for f in files)
 
 
 @functools.cache
@@ -95,24 +87,8 @@ def both_losses(outputs: Tensor, targets: Tensor) -> Tensor:
     return which + F.mse_loss(outputs[:, 10], targets[:, 1])
 
 
-class Reader(nn.Module):
-    """Two pre-norm encoder layers over 32 characters; the mean over places decides."""
-
-    def __init__(self, width: int = 32) -> None:
-        super().__init__()
-        self.letters, self.place = nn.Embedding(VOCABULARY, width), nn.Parameter(0.1 * torch.randn(32, width))
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, 4, 64, dropout=0.0, batch_first=True, norm_first=True)
-            for _ in range(2)
-        )
-        self.head = nn.Linear(width, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map characters (batch, 32) to logits (batch, 2)."""
-        h = self.letters(x) + self.place
-        for layer in self.layers:
-            h = layer(h)
-        return self.head(h.mean(1))
+def reader() -> nn.Module:
+    return Encoder(nn.Embedding(VOCABULARY, 32), 32, 32, 4, 64, 2, norm_first=True)
 
 
 class TwoLayers(nn.Module):
@@ -171,21 +147,6 @@ class Normed(nn.Module):
 
 
 @functools.cache
-def completed(seed: int) -> dict[str, Tensor]:
-    """Weights of a network that completes the lower half of a digit."""
-    model = seeded(lambda: models.mlp(32, [64, 64], 32, activation="gelu"))(seed)
-    state = learned(model, lower_half()[0], F.mse_loss, 3e-3, 500, 32, seed)
-    return {k: v for k, v in state.items() if not k.startswith("output.")}
-
-
-def completing(seed: int) -> nn.Module:
-    """That network under a head for ten digits."""
-    model = seeded(lambda: models.mlp(32, [64, 64], 10, activation="gelu"))(seed)
-    model.load_state_dict(completed(seed), strict=False)
-    return model
-
-
-@functools.cache
 def upper_half() -> tuple[Pair, Pair]:
     """Which digit the upper half belongs to."""
     x, y = digits()
@@ -197,11 +158,13 @@ HELD_OUT = (
          seeded(lambda: models.mlp(64, [48] * 5, 10, activation="tanh")), digits_flat,
          steps=1_000),
     Task("keywords", "classification: is a keyword among 32 characters, encoder with layer norm", False,
-         seeded(Reader), keywords, "cross_entropy", 400, 16),
+         seeded(reader), keywords, "cross_entropy", 400, 16),
     Task("longer", "characters of Python's library, GRU of two layers", False,
          seeded(TwoLayers), more_letters, next_character, 500, 8),
     Task("completed", "fine-tuning: body that completes digits, then which digit", False,
-         completing, upper_half, "cross_entropy", 800, 32, "finetuning"),
+         on_a_body(lambda n: models.mlp(32, [64, 64], n, activation="gelu"), 32, lambda: lower_half()[0],
+                   F.mse_loss, 500, 10),
+         upper_half, "cross_entropy", 800, 32, "finetuning"),
     Task("blues", "regression: blue of a patch from red and green, CNN with group norm", False,
          seeded(Blue), blues, "mse", 400, 16),
     Task("sums", "regression: the sum of two pictured digits, CNN without norm", False,

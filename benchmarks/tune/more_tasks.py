@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import pydoc_data.topics
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,13 @@ def rows() -> tuple[Pair, Pair]:
 def odd() -> tuple[Pair, Pair]:
     x, y = digits()
     return split(x, y % 2)
+
+
+@functools.cache
+def library(names: str) -> str:
+    """The modules of Python's library whose names begin with one of some letters."""
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob(f"[{names}]*.py"))
+    return "".join(f.read_text("utf-8", "replace") for f in files)
 
 
 def windows(code: str, count: int, size: int = CONTEXT) -> np.ndarray:

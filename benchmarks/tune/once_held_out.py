@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import sysconfig
-from pathlib import Path
 
 import numpy as np
 import sklearn.datasets
 import torch
 import torch.nn.functional as F
-from benchmarks.tune.more_tasks import photo, windows
+from benchmarks.tune.more_tasks import library, photo, windows
 from benchmarks.tune.tasks import (
     CONTEXT,
     VOCABULARY,
@@ -95,8 +93,7 @@ def patched() -> tuple[Pair, Pair]:
 @functools.cache
 def code() -> tuple[Pair, Pair]:
     """Windows of the modules of Python's library from e to h."""
-    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("[e-h]*.py"))
-    found = windows("".join(f.read_text("utf-8", "replace") for f in files), 3_000, CONTEXT + 1)
+    found = windows(library("e-h"), 3_000, CONTEXT + 1)
     return split(found[:, :-1], found[:, 1:])
 
 

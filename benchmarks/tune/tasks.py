@@ -196,18 +196,33 @@ def learned(
     return model.state_dict()
 
 
-@functools.cache
-def pretrained(seed: int) -> dict[str, Tensor]:
-    """Weights of a body that has learned the digits 0 to 4."""
-    model = seeded(lambda: models.mlp(64, [64, 64], 5))(seed)
-    state = learned(model, old_digits()[0], F.cross_entropy, 3e-3, 300, 32, seed)
-    return {k: v for k, v in state.items() if not k.startswith("output.")}
+def on_a_body(
+    build: Callable[[int], nn.Module],
+    before: int,
+    data: Callable[[], Pair],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    steps: int,
+    after: int,
+) -> Callable[[int], nn.Module]:
+    """A pre-trained body under a fresh head, as a function of a seed.
 
+    Args:
+        build: ``build(outputs)``; its head is called ``output``.
+        before: outputs of the network that is trained beforehand.
+        data, loss, steps: of that training.
+        after: outputs of the fresh head.
+    """
 
-def fine_tuned(seed: int) -> nn.Module:
-    """The pre-trained body with a fresh head."""
-    model = seeded(lambda: models.mlp(64, [64, 64], 5))(seed)
-    model.load_state_dict(pretrained(seed), strict=False)
+    @functools.cache
+    def body(seed: int) -> dict[str, Tensor]:
+        state = learned(seeded(lambda: build(before))(seed), data(), loss, 3e-3, steps, 32, seed)
+        return {k: v for k, v in state.items() if not k.startswith("output.")}
+
+    def model(seed: int) -> nn.Module:
+        fresh = seeded(lambda: build(after))(seed)
+        fresh.load_state_dict(body(seed), strict=False)
+        return fresh
+
     return model
 
 
@@ -223,7 +238,9 @@ TASKS = (
     Task("pictures", "classification: digits, residual CNN with batch norm", True,
          seeded(lambda: models.cnn(1, 10, width=4, depth=2)), digits_pictures, "cross_entropy", 200),
     Task("tuned", "fine-tuning: body pre-trained on digits 0 to 4, then 5 to 9", True,
-         fine_tuned, new_digits, purpose="finetuning"),
+         on_a_body(lambda n: models.mlp(64, [64, 64], n), 5, lambda: old_digits()[0],
+                   F.cross_entropy, 300, 5),
+         new_digits, purpose="finetuning"),
     Task("cancer", "30 unnormalised columns, tanh MLP 30-32-2", True,
          seeded(lambda: models.mlp(30, [32], 2, activation="tanh")), functools.partial(raw, "breast_cancer")),
     Task("recurrent", "characters of Python's library, GRU", True,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import sysconfig
-from pathlib import Path
 
 import numpy as np
 import sklearn.datasets
 import torch
 import torch.nn.functional as F
-from benchmarks.tune.more_tasks import MODULES, photo, reader_of_code, which_module, windows
+from benchmarks.tune.more_tasks import MODULES, library, photo, reader_of_code, which_module, windows
 from benchmarks.tune.tasks import (
     CONTEXT,
     VOCABULARY,
@@ -19,8 +17,8 @@ from benchmarks.tune.tasks import (
     Transformer,
     digits,
     digits_flat,
-    learned,
     next_character,
+    on_a_body,
     seeded,
     split,
 )
@@ -29,22 +27,16 @@ from torch import Tensor, nn
 from kudari import models
 
 
-def library(names: str, count: int, size: int) -> np.ndarray:
-    """Windows of the modules of Python's library whose names begin with one of some letters."""
-    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob(f"[{names}]*.py"))
-    return windows("".join(f.read_text("utf-8", "replace") for f in files), count, size)
-
-
 @functools.cache
 def letters() -> tuple[Pair, Pair]:
-    found = library("i-o", 3_000, CONTEXT + 1)
+    found = windows(library("i-o"), 3_000, CONTEXT + 1)
     return split(found[:, :-1], found[:, 1:])
 
 
 @functools.cache
 def spaces() -> tuple[Pair, Pair]:
     """Which share of 40 characters is blank, standardised."""
-    x = library("p-s", 3_000, 40)
+    x = windows(library("p-s"), 3_000, 40)
     y = (x == 1).mean(1, keepdims=True).astype(np.float32)
     return split(x, (y - y.mean()) / y.std())
 
@@ -135,19 +127,38 @@ class Plain(nn.Module):
         return self.head(x.amax((-2, -1)))
 
 
-class Glances(nn.Module):
-    """Two encoder layers with layer norm after each part, as in 2017; the mean over places decides."""
+class Encoder(nn.Module):
+    """Encoder layers without dropout over places; the mean over places decides.
 
-    def __init__(self, width: int = 24) -> None:
+    Args:
+        inward: from (batch, places, ...) to (batch, places, width).
+        places, width, heads, hidden: sizes.
+        outputs: how many.
+        norm_first: layer norm before each part, not after it as in 2017.
+    """
+
+    def __init__(
+        self,
+        inward: nn.Module,
+        places: int,
+        width: int,
+        heads: int,
+        hidden: int,
+        outputs: int,
+        norm_first: bool = False,
+    ) -> None:
         super().__init__()
-        self.inward, self.place = nn.Linear(8, width), nn.Parameter(0.1 * torch.randn(16, width))
+        self.inward, self.place = inward, nn.Parameter(0.1 * torch.randn(places, width))
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, 3, 48, dropout=0.0, batch_first=True) for _ in range(2)
+            nn.TransformerEncoderLayer(
+                width, heads, hidden, dropout=0.0, batch_first=True, norm_first=norm_first
+            )
+            for _ in range(2)
         )
-        self.head = nn.Linear(width, 10)
+        self.head = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, 16, 8) to logits (batch, 10)."""
+        """Map (batch, places, ...) to logits (batch, outputs)."""
         h = self.inward(x) + self.place
         for layer in self.layers:
             h = layer(h)
@@ -173,20 +184,9 @@ def read_before(seed: int) -> nn.Module:
     return model
 
 
-@functools.cache
-def squeezed(seed: int) -> dict[str, Tensor]:
-    """Weights of an autoencoder of digits, 64-48-24-64."""
+def itself() -> Pair:
     x, _ = digits_flat()[0]
-    model = seeded(lambda: models.mlp(64, [48, 24], 64))(seed)
-    state = learned(model, (x, x), F.mse_loss, 3e-3, 400, 32, seed)
-    return {k: v for k, v in state.items() if not k.startswith("output.")}
-
-
-def unsqueezed(seed: int) -> nn.Module:
-    """The encoder under a head for ten digits."""
-    model = seeded(lambda: models.mlp(64, [48, 24], 10))(seed)
-    model.load_state_dict(squeezed(seed), strict=False)
-    return model
+    return x, x
 
 
 THEN_HELD_OUT = (
@@ -199,11 +199,13 @@ THEN_HELD_OUT = (
     Task("rotated", "classification: how a patch was rotated, CNN with batch norm", True,
          seeded(Plain), rotated, "cross_entropy", 250, 24),
     Task("glances", "classification: digits by rows and columns, attention with layer norm", True,
-         seeded(Glances), lines_and_columns, "cross_entropy", 300, 32),
+         seeded(lambda: Encoder(nn.Linear(8, 24), 16, 24, 3, 48, 10)), lines_and_columns,
+         "cross_entropy", 300, 32),
     Task("origin", "fine-tuning: transformer that has read code, then where it is from", True,
          read_before, from_which_module, "cross_entropy", 200, 16, "finetuning"),
     Task("encoded", "fine-tuning: encoder of digits, then which digit", True,
-         unsqueezed, digits_flat, "cross_entropy", 200, 32, "finetuning"),
+         on_a_body(lambda n: models.mlp(64, [48, 24], n), 64, itself, F.mse_loss, 400, 10),
+         digits_flat, "cross_entropy", 200, 32, "finetuning"),
     Task("scales", "classification: digits in 64 unnormalised columns, MLP 64-64-10", True,
          seeded(lambda: models.mlp(64, [64], 10)), scales, "cross_entropy", 300, 32),
 )  # fmt: skip
